@@ -1,0 +1,1 @@
+//! The action-space: tool files become checked tools, and arguments become checked arguments.

@@ -1,0 +1,1 @@
+//! Carries a call from the agent to the tool and back.

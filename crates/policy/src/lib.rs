@@ -1,0 +1,1 @@
+//! What may happen: Cedar policies over a schema generated from the action-space.

@@ -1,0 +1,1 @@
+//! Runs a program that can touch only what it was given.

@@ -1,0 +1,1 @@
+//! Runs one recorded call: SQL, HTTP, sandbox.
