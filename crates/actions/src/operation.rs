@@ -191,11 +191,10 @@ fn param_list(table: &mut Table<'_>, key: &'static str, problems: &mut Vec<Probl
 }
 
 fn param_name(name: String, place: &Place, problems: &mut Vec<Problem>) -> Option<ParamName> {
-    ParamName::new(name)
-        .map_err(|bad| {
-            problems.push(Problem::error(place.clone(), bad.to_string(), "name a parameter of this tool"))
-        })
-        .ok()
+    let refuse = |bad: ringfence_core::BadName| {
+        problems.push(Problem::error(place.clone(), bad.to_string(), "name a parameter of this tool"));
+    };
+    ParamName::new(name).map_err(refuse).ok()
 }
 
 impl Operation {
