@@ -207,6 +207,22 @@ impl<'a> Table<'a> {
         tables.collect()
     }
 
+    /// Takes all that is left as texts: `NAME = "…"`.
+    pub fn strings(mut self, problems: &mut Vec<Problem>) -> BTreeMap<String, String> {
+        let entries = std::mem::take(&mut self.entries);
+        let mut read = BTreeMap::new();
+        for (name, entry) in entries {
+            let span = entry.value.span();
+            if let Some(text) = String::read(entry.value.get_ref()) {
+                read.insert(name, text);
+                continue;
+            }
+            let what = format!("`{name}` is {}", article(entry.value.get_ref().type_str()));
+            problems.push(Problem::error(self.file.place(&span), what, format!("write {}", String::EXPECTED)));
+        }
+        read
+    }
+
     fn as_table(&self, name: &str, entry: Entry<'a>, problems: &mut Vec<Problem>) -> Option<Self> {
         let span = entry.key;
         let path = if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };

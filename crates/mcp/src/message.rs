@@ -1,0 +1,100 @@
+//! One JSON-RPC message as it came in (JSON-RPC 2.0 §4), and the errors that answer one.
+
+use axum::http::StatusCode;
+use serde_json::{Map, Value, json};
+
+/// A message from a client.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Request { id: Value, method: String, params: Map<String, Value> },
+    Notification,
+    /// An answer to a question that was never asked here.
+    Response,
+}
+
+impl Message {
+    /// Reads what was parsed. A batch is refused: neither revision has one.
+    pub(crate) fn read(parsed: Value) -> Result<Self, RpcError> {
+        let mut object = match parsed {
+            Value::Object(object) => object,
+            Value::Array(_) => return Err(RpcError::invalid_request("batches are not part of this protocol; send one message")),
+            _ => return Err(RpcError::invalid_request("a message is a JSON object")),
+        };
+        if object.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
+            return Err(RpcError::invalid_request("`jsonrpc` must be \"2.0\""));
+        }
+        let Some(method) = object.remove("method") else {
+            let is_answer = object.contains_key("result") || object.contains_key("error");
+            return if is_answer { Ok(Self::Response) } else { Err(RpcError::invalid_request("`method` is missing")) };
+        };
+        let Value::String(method) = method else { return Err(RpcError::invalid_request("`method` must be a string")) };
+        let params = match object.remove("params") {
+            None => Map::new(),
+            Some(Value::Object(params)) => params,
+            Some(_) => return Err(RpcError::invalid_request("`params` must be an object")),
+        };
+        match object.remove("id") {
+            None => Ok(Self::Notification),
+            Some(id) if id.is_string() || id.is_i64() || id.is_u64() => Ok(Self::Request { id, method, params }),
+            Some(_) => Err(RpcError::invalid_request("`id` must be a string or an integer")),
+        }
+    }
+}
+
+/// An error answer, with the HTTP status that carries it.
+#[derive(Debug)]
+pub(crate) struct RpcError {
+    pub(crate) status: StatusCode,
+    code: i32,
+    message: String,
+    data: Option<Value>,
+}
+
+impl RpcError {
+    fn new(status: StatusCode, code: i32, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), data: None }
+    }
+
+    pub(crate) fn parse(status: StatusCode, message: impl Into<String>) -> Self {
+        Self::new(status, -32700, message)
+    }
+
+    pub(crate) fn invalid_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, -32600, message)
+    }
+
+    /// A request that the HTTP side of the wire refuses.
+    pub(crate) fn transport(status: StatusCode, message: impl Into<String>) -> Self {
+        Self::new(status, -32600, message)
+    }
+
+    pub(crate) fn invalid_params(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, -32602, message)
+    }
+
+    pub(crate) fn unknown_method(method: &str, status: StatusCode) -> Self {
+        let shown: String = method.chars().take(64).collect();
+        Self::new(status, -32601, format!("there is no method `{shown}`"))
+    }
+
+    pub(crate) fn header_mismatch(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, -32020, message)
+    }
+
+    pub(crate) fn unsupported_version(requested: &str) -> Self {
+        let requested: String = requested.chars().take(64).collect();
+        let supported = crate::Revision::ALL.map(crate::Revision::as_str);
+        let data = json!({ "supported": supported, "requested": requested });
+        let error = Self::new(StatusCode::BAD_REQUEST, -32022, "unsupported protocol version");
+        Self { data: Some(data), ..error }
+    }
+
+    /// The answer to the request with this id; `null` where none could be read.
+    pub(crate) fn to_json(&self, id: &Value) -> Value {
+        let mut error = json!({ "code": self.code, "message": self.message });
+        if let (Some(data), Some(fields)) = (&self.data, error.as_object_mut()) {
+            fields.insert("data".into(), data.clone());
+        }
+        json!({ "jsonrpc": "2.0", "id": id, "error": error })
+    }
+}

@@ -1,0 +1,104 @@
+//! What stands behind the wire: who calls, which tools there are for them, and what a call gives.
+
+use async_trait::async_trait;
+use axum::http::HeaderMap;
+use serde_json::{Map, Value, json};
+
+/// The service behind a server.
+#[async_trait]
+pub trait Service: Send + Sync + 'static {
+    /// A verified caller.
+    type Caller: Clone + Send + Sync + 'static;
+
+    /// Verifies the caller of one request, from its headers alone; asked before the body is read.
+    async fn authenticate(&self, headers: &HeaderMap) -> Result<Self::Caller, Challenge>;
+
+    /// The tools that this caller may call, in a stable order.
+    async fn tools(&self, caller: &Self::Caller) -> Vec<ToolDescription>;
+
+    /// Calls a tool. A refusal by the service is a result with `is_error`, so that the model can read it.
+    async fn call(&self, caller: Self::Caller, call: ToolCall) -> Result<ToolResult, Challenge>;
+}
+
+/// An answer of 401 or 403, with the challenge that says how to do better (RFC 6750 §3).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Challenge {
+    /// 401 or 403.
+    pub status: u16,
+    /// The `WWW-Authenticate` header.
+    pub www_authenticate: Option<String>,
+    /// One sentence for people.
+    pub message: String,
+}
+
+/// A tool as it is shown to a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolDescription {
+    /// Its name.
+    pub name: String,
+    /// Its name for people.
+    pub title: Option<String>,
+    /// What it does.
+    pub description: String,
+    /// JSON Schema of its arguments.
+    pub input_schema: Value,
+    /// JSON Schema of its structured result.
+    pub output_schema: Option<Value>,
+    /// Hints such as `readOnlyHint`.
+    pub annotations: Option<Value>,
+}
+
+impl ToolDescription {
+    pub(crate) fn to_json(&self) -> Value {
+        let mut tool = Map::new();
+        tool.insert("name".into(), self.name.as_str().into());
+        tool.extend(self.title.as_ref().map(|title| ("title".to_owned(), title.as_str().into())));
+        tool.insert("description".into(), self.description.as_str().into());
+        tool.insert("inputSchema".into(), self.input_schema.clone());
+        tool.extend(self.output_schema.clone().map(|schema| ("outputSchema".to_owned(), schema)));
+        tool.extend(self.annotations.clone().map(|hints| ("annotations".to_owned(), hints)));
+        Value::Object(tool)
+    }
+}
+
+/// A tool call as the client sent it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolCall {
+    /// The name.
+    pub name: String,
+    /// The arguments; numbers keep their digits.
+    pub arguments: Map<String, Value>,
+}
+
+/// What a call gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolResult {
+    /// For the model.
+    pub content: Vec<Content>,
+    /// For programs.
+    pub structured: Option<Value>,
+    /// Whether it failed.
+    pub is_error: bool,
+}
+
+impl ToolResult {
+    pub(crate) fn to_json(&self) -> Map<String, Value> {
+        let mut result = Map::new();
+        result.insert("content".into(), self.content.iter().map(|content| content.0.clone()).collect());
+        result.extend(self.structured.clone().map(|data| ("structuredContent".to_owned(), data)));
+        result.insert("isError".into(), self.is_error.into());
+        result
+    }
+}
+
+/// One block of content.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Content(Value);
+
+impl Content {
+    /// Text.
+    #[must_use]
+    pub fn text(text: impl Into<String>) -> Self {
+        Self(json!({ "type": "text", "text": text.into() }))
+    }
+}
