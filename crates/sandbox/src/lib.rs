@@ -1,1 +1,24 @@
-//! Runs a program that can touch only what it was given.
+//! Runs a program that can touch only what it was given: an environment built for one run and destroyed after it.
+//!
+//! The sandbox is structure before it is rules: namespaces with a root, a process table and a network of their own hold
+//! nothing but what was put in. Landlock, seccomp and limits stand behind that. A layer that the profile names is in force
+//! or the run is refused with the layer's name; there is no weaker run. Knows nothing of Ringfence. The only crate with
+//! `unsafe`, all of it in `sys`.
+//!
+//! The jail is the calling executable itself, run anew: [`enter_if_jail`] must be the first thing in its `main`.
+
+mod capture;
+mod cgroup;
+mod jail;
+mod outcome;
+mod probe;
+mod profile;
+mod run;
+#[expect(unsafe_code, reason = "system calls that no safe library wraps, one in each function")]
+mod sys;
+
+pub use jail::enter_if_jail;
+pub use outcome::{Captured, Ended, Outcome, Receipt, Refused, Used};
+pub use probe::{Machine, probe, strongest};
+pub use profile::{InputFile, Language, Layer, Limits, Profile, Program, Resources, Root};
+pub use run::run;

@@ -1,0 +1,91 @@
+//! What came of a run.
+
+use serde::{Deserialize, Serialize};
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub ended: Ended,
+    /// Standard output.
+    pub stdout: Captured,
+    /// Standard error.
+    pub stderr: Captured,
+    /// What was in force and what was used.
+    pub receipt: Receipt,
+}
+
+/// How a program ended.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "how", content = "code")]
+pub enum Ended {
+    /// On its own, with this status.
+    Exit(i32),
+    /// By a signal.
+    Signal(i32),
+    /// Its time was up.
+    Timeout,
+    /// It wanted more memory than it may have.
+    OutOfMemory,
+    /// It wrote more than it may.
+    OutputLimit,
+    /// Whoever asked for it no longer wanted it.
+    Cancelled,
+}
+
+/// What a program wrote to one stream.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Captured {
+    /// The text; bytes that are not UTF-8 are replaced, and the middle of what is too long is left out.
+    pub text: String,
+    /// All that was written, in bytes.
+    pub bytes_total: u64,
+    /// Whether something was left out.
+    pub cut: bool,
+}
+
+/// What was in force, what was used, and what is left.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Receipt {
+    /// The layers that were in force.
+    pub layers: Vec<String>,
+    /// The Landlock ABI in use; 0 where the layer is off.
+    pub landlock_abi: u32,
+    /// Who counted resources: `cgroup-v1` or `rlimits`.
+    pub resources: String,
+    /// The user that the host sees.
+    pub host_uid: u32,
+    /// Where it could connect to.
+    pub egress: Vec<String>,
+    /// What it used.
+    pub used: Used,
+    /// Whether its processes and its cgroup are gone.
+    pub nothing_left: bool,
+}
+
+/// What a run used.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Used {
+    /// From the start of the program to its end, in milliseconds.
+    pub wall_ms: u64,
+    /// Processor time, in milliseconds.
+    pub cpu_ms: u64,
+    /// The most memory at one time, in bytes: of all processes by cgroup, of the largest one by rlimits.
+    pub memory_peak_bytes: u64,
+}
+
+/// A sandbox could not be built as its profile says, so nothing ran. For the operator: the reason names paths of the host.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
+#[error("sandbox layer `{layer}` is not in force: {reason}")]
+pub struct Refused {
+    /// The layer, or the step, that failed.
+    pub layer: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl Refused {
+    pub(crate) fn new(layer: &str, reason: impl std::fmt::Display) -> Self {
+        Self { layer: layer.to_owned(), reason: reason.to_string() }
+    }
+}

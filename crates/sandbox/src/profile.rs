@@ -1,0 +1,226 @@
+//! What a sandbox is: named by the operator, never by the program that runs in it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What the program is written in.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Language {
+    /// Python 3, isolated from the environment (`-I`) and without byte code files (`-B`).
+    Python,
+    /// Bash without start-up files.
+    Bash,
+}
+
+impl Language {
+    /// The interpreter, as it is found in the sandbox's root.
+    #[must_use]
+    pub fn interpreter(self) -> &'static str {
+        match self {
+            Self::Python => "/usr/bin/python3",
+            Self::Bash => "/usr/bin/bash",
+        }
+    }
+
+    pub(crate) fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::Python => &["-I", "-B"],
+            Self::Bash => &["--norc", "--noprofile"],
+        }
+    }
+
+    pub(crate) fn file_name(self) -> &'static str {
+        match self {
+            Self::Python => "main.py",
+            Self::Bash => "main.sh",
+        }
+    }
+}
+
+/// How much a run may use.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Limits {
+    /// From the start of the program to its end.
+    pub wall: Duration,
+    /// Memory of all its processes together, files in tmpfs included, in bytes.
+    pub memory_bytes: u64,
+    /// Processes and threads at the same time.
+    pub processes: u64,
+    /// Thousandths of a processor core.
+    pub cpu_millicores: u64,
+    /// Bytes kept of standard output and of standard error, each; the middle of what is longer is left out.
+    pub output_bytes: u64,
+    /// Bytes written to either after which the program is stopped.
+    pub output_bytes_max: u64,
+    /// Bytes in `/work`.
+    pub work_bytes: u64,
+    /// Bytes in `/tmp`.
+    pub temporary_bytes: u64,
+    /// Files in each of these.
+    pub files: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            wall: Duration::from_secs(30),
+            memory_bytes: 512 << 20,
+            processes: 128,
+            cpu_millicores: 1000,
+            output_bytes: 1 << 20,
+            output_bytes_max: 64 << 20,
+            work_bytes: 256 << 20,
+            temporary_bytes: 64 << 20,
+            files: 10_000,
+        }
+    }
+}
+
+/// What the root of the file system is made of.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Root {
+    /// An empty root with the host's `/usr`, read-only, and nothing else of the host.
+    HostUsr,
+}
+
+/// Who counts memory, processes and processor time.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resources {
+    /// A cgroup: all processes together.
+    Cgroup,
+    /// Resource limits of each process (`setrlimit(2)`): weaker, since they are counted one by one; for machines that give no cgroup.
+    RlimitsOnly,
+}
+
+/// One layer of the sandbox. All are in force unless a test takes some away.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layer {
+    /// A user namespace, in which the program is nobody's user.
+    UserNamespace,
+    /// A process table of its own.
+    PidNamespace,
+    /// IPC, host name and cgroup namespaces.
+    OtherNamespaces,
+    /// A network with nothing but a dead loopback.
+    NetworkNamespace,
+    /// A root that was built for this run.
+    OwnRoot,
+    /// Landlock.
+    Landlock,
+    /// A system call filter.
+    Seccomp,
+    /// No capabilities, no new privileges.
+    NoPrivileges,
+    /// No user namespaces within.
+    NoNestedNamespaces,
+    /// Memory, processes and processor time.
+    Limits,
+}
+
+impl Layer {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::UserNamespace,
+        Self::PidNamespace,
+        Self::OtherNamespaces,
+        Self::NetworkNamespace,
+        Self::OwnRoot,
+        Self::Landlock,
+        Self::Seccomp,
+        Self::NoPrivileges,
+        Self::NoNestedNamespaces,
+        Self::Limits,
+    ];
+
+    /// The word for it in refusals and receipts.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UserNamespace => "user_namespace",
+            Self::PidNamespace => "pid_namespace",
+            Self::OtherNamespaces => "other_namespaces",
+            Self::NetworkNamespace => "network_namespace",
+            Self::OwnRoot => "own_root",
+            Self::Landlock => "landlock",
+            Self::Seccomp => "seccomp",
+            Self::NoPrivileges => "no_privileges",
+            Self::NoNestedNamespaces => "no_nested_namespaces",
+            Self::Limits => "limits",
+        }
+    }
+}
+
+/// What a sandbox is.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// What it runs.
+    pub language: Language,
+    /// What its root is made of.
+    pub root: Root,
+    /// How much it may use.
+    pub limits: Limits,
+    /// Who counts that.
+    pub resources: Resources,
+    /// The oldest Landlock that will do, by its ABI version.
+    pub landlock_abi_min: u32,
+    layers: BTreeSet<Layer>,
+}
+
+impl Profile {
+    /// A profile with every layer, the default limits and a cgroup.
+    #[must_use]
+    pub fn new(language: Language) -> Self {
+        Self {
+            language,
+            root: Root::HostUsr,
+            limits: Limits::default(),
+            resources: Resources::Cgroup,
+            landlock_abi_min: 2,
+            layers: Layer::ALL.into(),
+        }
+    }
+
+    /// The same without some layers: for tests, which have to see an attack work where its wall is missing.
+    #[must_use]
+    pub fn dangerously_without(mut self, layers: &[Layer]) -> Self {
+        self.layers.retain(|layer| !layers.contains(layer));
+        self
+    }
+
+    /// The layers that must be in force.
+    #[must_use]
+    pub fn layers(&self) -> &BTreeSet<Layer> {
+        &self.layers
+    }
+}
+
+/// What runs in it.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    /// The program's text.
+    pub source: String,
+    /// Files that it finds in `/work/in`.
+    pub files: Vec<InputFile>,
+}
+
+/// One file for a program.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct InputFile {
+    /// A plain name: letters, digits, `.`, `-` and `_`, not beginning with a dot.
+    pub name: String,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+}
+
+impl InputFile {
+    pub(crate) fn has_plain_name(&self) -> bool {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        !self.name.is_empty() && self.name.len() <= 255 && !self.name.starts_with('.') && self.name.bytes().all(is_plain)
+    }
+}

@@ -1,0 +1,402 @@
+//! Attacks on the sandbox, each with a control that shows it working where its wall is missing.
+//!
+//! The executable is its own jail, so the tests have a `main` of their own. Attacks stay on this machine, end by
+//! themselves and never run without the layer that keeps them from harm: what would harm is tried with its wall alone.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::print_stderr, reason = "tests")]
+
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use ringfence_sandbox::{Captured, Ended, InputFile, Language, Layer, Outcome, Profile, Program, Refused, Resources, probe, run, strongest};
+
+fn main() -> ExitCode {
+    ringfence_sandbox::enter_if_jail();
+    let tests: &[(&str, fn())] = &[
+        ("a_program_runs_and_its_receipt_names_every_layer", a_program_runs_and_its_receipt_names_every_layer),
+        ("bash_runs_too_and_sees_a_small_world", bash_runs_too_and_sees_a_small_world),
+        ("files_go_in_and_their_names_are_plain", files_go_in_and_their_names_are_plain),
+        ("deleting_everything_deletes_the_sandbox_alone", deleting_everything_deletes_the_sandbox_alone),
+        ("the_hosts_files_are_not_there", the_hosts_files_are_not_there),
+        ("the_hosts_processes_are_not_there", the_hosts_processes_are_not_there),
+        ("no_environment_and_no_descriptor_comes_in", no_environment_and_no_descriptor_comes_in),
+        ("the_network_is_not_there", the_network_is_not_there),
+        ("forbidden_system_calls_fail", forbidden_system_calls_fail),
+        ("no_user_namespace_can_be_made_inside", no_user_namespace_can_be_made_inside),
+        ("there_are_no_privileges", there_are_no_privileges),
+        ("a_fork_bomb_is_held", a_fork_bomb_is_held),
+        ("a_memory_bomb_is_held", a_memory_bomb_is_held),
+        ("a_full_disk_is_the_sandboxs_own", a_full_disk_is_the_sandboxs_own),
+        ("time_is_up_even_for_a_grandchild", time_is_up_even_for_a_grandchild),
+        ("too_much_output_ends_the_program", too_much_output_ends_the_program),
+        ("long_output_keeps_its_head_and_tail", long_output_keeps_its_head_and_tail),
+        ("who_no_longer_wants_it_stops_it", who_no_longer_wants_it_stops_it),
+        ("a_layer_that_is_missing_refuses_the_run", a_layer_that_is_missing_refuses_the_run),
+        ("nothing_is_left_after_many_runs", nothing_is_left_after_many_runs),
+    ];
+    let trials = tests.iter().map(|(name, test)| {
+        let test = *test;
+        // The numbers of system calls in it are those of one architecture.
+        let is_elsewhere = *name == "forbidden_system_calls_fail" && std::env::consts::ARCH != "x86_64";
+        Trial::test(*name, move || std::panic::catch_unwind(test).map_err(|cause| Failed::from(text_of(&*cause)))).with_ignored_flag(is_elsewhere)
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
+
+fn text_of(cause: &(dyn std::any::Any + Send)) -> String {
+    cause.downcast_ref::<String>().cloned().or_else(|| cause.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
+}
+
+fn python() -> Profile {
+    let mut profile = strongest(Language::Python).unwrap();
+    profile.limits.wall = Duration::from_secs(10);
+    profile.limits.memory_bytes = 256 << 20;
+    profile.limits.processes = 32;
+    profile
+}
+
+/// The profile with these layers alone, besides those without which nothing would be confined to a test.
+fn with_only(profile: &Profile, kept: &[Layer]) -> Profile {
+    let always = [Layer::UserNamespace, Layer::PidNamespace, Layer::OtherNamespaces, Layer::Limits];
+    let off: Vec<Layer> = Layer::ALL.into_iter().filter(|layer| !kept.contains(layer) && !always.contains(layer)).collect();
+    profile.clone().dangerously_without(&off)
+}
+
+fn try_run(profile: &Profile, source: &str) -> Result<Outcome, Refused> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let program = Program { source: source.to_owned(), files: Vec::new() };
+    runtime.block_on(run(profile, program, std::future::pending()))
+}
+
+fn play(profile: &Profile, source: &str) -> Outcome {
+    try_run(profile, source).unwrap()
+}
+
+/// What a program prints that must end well.
+fn printed(profile: &Profile, source: &str) -> String {
+    let outcome = play(profile, source);
+    assert_eq!(outcome.ended, Ended::Exit(0), "{source}\n{}", outcome.stderr.text);
+    outcome.stdout.text.trim_end().to_owned()
+}
+
+fn a_program_runs_and_its_receipt_names_every_layer() {
+    let outcome = play(&python(), "import os, sys\nprint('hello', os.getuid(), os.getcwd())\nsys.exit(3)");
+    assert_eq!(outcome.ended, Ended::Exit(3));
+    assert_eq!(outcome.stdout, Captured { text: "hello 1000 /work\n".into(), bytes_total: 17, cut: false });
+    let receipt = outcome.receipt;
+    assert_eq!(receipt.layers.len(), Layer::ALL.len());
+    assert!(receipt.nothing_left && receipt.landlock_abi >= 2 && receipt.host_uid != 0, "{receipt:?}");
+    assert!(receipt.used.memory_peak_bytes > 0 && receipt.used.wall_ms > 0, "{receipt:?}");
+}
+
+fn bash_runs_too_and_sees_a_small_world() {
+    let bash = strongest(Language::Bash).unwrap();
+    assert_eq!(
+        printed(&bash, "echo $0; id -u; ls -A / | tr '\\n' ' '; ls -A /work /tmp /var /run | tr '\\n' ' '"),
+        "/program/main.sh\n1000\nbin dev etc lib lib64 proc program run sbin tmp usr var work /run:  /tmp:  /var:  /work:"
+    );
+}
+
+fn files_go_in_and_their_names_are_plain() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let with = |name: &str| {
+        let source = "print(open('/work/in/a.csv').read())".to_owned();
+        let files = vec![InputFile { name: name.into(), bytes: b"1,2".to_vec() }];
+        runtime.block_on(run(&python(), Program { source, files }, std::future::pending()))
+    };
+    assert_eq!(with("a.csv").unwrap().stdout.text, "1,2\n");
+    for bad in ["", "../a.csv", "/etc/passwd", ".bashrc", "a\0b", "a/b"] {
+        assert_eq!(with(bad).unwrap_err().layer, "input", "{bad:?}");
+    }
+}
+
+/// Counts what could be lost. Only ever tried with a root of its own: that wall, alone, must hold.
+fn deleting_everything_deletes_the_sandbox_alone() {
+    let count = || ["/usr/bin", "/etc", "/"].map(|folder| std::fs::read_dir(folder).unwrap().count());
+    let before = count();
+    let bash = strongest(Language::Bash).unwrap();
+    let attack = "rm -rf --no-preserve-root / 2>/dev/null; touch /tmp/x 2>/dev/null; ls /work /tmp | wc -l";
+    for profile in [bash.clone(), with_only(&bash, &[Layer::OwnRoot])] {
+        let outcome = play(&profile, attack);
+        assert_eq!(outcome.ended, Ended::Exit(0), "{}", outcome.stderr.text);
+        assert_eq!(count(), before);
+    }
+    // The control: within its own folders it does delete.
+    assert_eq!(printed(&bash, "touch /work/a /tmp/b; rm -rf --no-preserve-root / 2>/dev/null; ls -A /work /tmp | grep -c '^[ab]$'; true"), "0");
+    assert_eq!(printed(&bash, "echo fine; ls /usr/bin/env"), "fine\n/usr/bin/env", "the next run finds everything in place");
+}
+
+fn the_hosts_files_are_not_there() {
+    let folder = tempfile::Builder::new().prefix("ringfence-secret").tempdir_in("/var/tmp").unwrap();
+    let secret = folder.path().join("secret.txt");
+    std::fs::write(&secret, "the crown jewels").unwrap();
+    let open_to_all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), open_to_all).unwrap();
+    let attack = format!("print(open('{}').read())", secret.display());
+    let reads = |profile: &Profile| play(profile, &attack).stdout.text.contains("crown jewels");
+    let python = python();
+    assert!(reads(&with_only(&python, &[])), "the control: without both walls the file is read");
+    assert!(!reads(&with_only(&python, &[Layer::OwnRoot])), "a root of its own, alone");
+    assert!(!reads(&with_only(&python, &[Layer::Landlock])), "Landlock, alone");
+    assert!(!reads(&python));
+}
+
+fn the_hosts_processes_are_not_there() {
+    let attack = "import os\nprint(sum(name.isdigit() for name in os.listdir('/proc')))";
+    let seen: usize = printed(&python(), attack).parse().unwrap();
+    assert!((1..=3).contains(&seen), "{seen}");
+    let on_host = std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok());
+    assert!(on_host.count() > 3, "the control: the host has more");
+    let kill = format!("import os\nos.kill({}, 0)", std::process::id());
+    assert!(play(&python(), &kill).stderr.text.contains("ProcessLookupError"));
+}
+
+fn no_environment_and_no_descriptor_comes_in() {
+    let control = std::process::Command::new("/usr/bin/env").env("SECRET_TOKEN", "s3cret").output().unwrap();
+    assert!(String::from_utf8_lossy(&control.stdout).contains("s3cret"), "the control: an ordinary child inherits");
+    let source = "import os\nprint(sorted(os.environ))\nprint(sorted(os.listdir('/proc/self/fd')))\n\
+                  for path in ['/proc/1/environ', '/proc/1/mem', '/proc/1/maps']:\n    try:\n        print(open(path, 'rb').read(100))\n    except OSError as error:\n        print(path, type(error).__name__)";
+    let seen = printed(&python(), source);
+    let mut lines = seen.lines();
+    let names = lines.next().unwrap();
+    assert!(!names.contains("CARGO") && !names.contains("SECRET") && names.contains("'HOME'"), "{names}");
+    assert_eq!(lines.next(), Some("['0', '1', '2', '3']"), "3 is the listing itself");
+    for path in ["environ", "mem", "maps"] {
+        assert!(lines.next().unwrap().ends_with("PermissionError"), "/proc/1/{path}: {seen}");
+    }
+}
+
+/// First it must show that it has no interface but a dead loopback and no route; only then it tries to reach something.
+const REACH_OUT: &str = "
+import socket, sys
+interfaces = [line.split(':')[0].strip() for line in open('/proc/self/net/dev').read().splitlines()[2:]]
+routes = open('/proc/self/net/route').read().splitlines()[1:]
+print(interfaces, routes)
+if (interfaces, routes) == (['lo'], []) or sys.argv[1:] == ['anyway']:
+    for address in [('127.0.0.1', PORT), ('169.254.169.254', 80), ('10.0.0.1', 80)]:
+        try:
+            socket.create_connection(address, timeout=0.5).close(); print('through', address)
+        except OSError as error:
+            print(error.strerror or error)
+    try:
+        print('through', socket.getaddrinfo('example.com', 80))
+    except OSError as error:
+        print(error.strerror or error)
+";
+
+/// The control reaches for the loopback listener alone: nothing beyond this machine is ever tried with the wall missing.
+const REACH_LOOPBACK: &str = "
+import socket
+try:
+    socket.create_connection(('127.0.0.1', PORT), timeout=0.5).close(); print('through')
+except OSError as error:
+    print(error.strerror or error)
+";
+
+fn the_network_is_not_there() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let heard = || std::iter::from_fn(|| listener.accept().ok()).count();
+    let python = python();
+    let loopback = |profile: &Profile| (printed(profile, &REACH_LOOPBACK.replace("PORT", &port)), heard());
+    let without = with_only(&python, &[Layer::OwnRoot]);
+    assert_eq!(loopback(&without), ("through".into(), 1), "the control: without its walls it gets through");
+    for wall in [Layer::NetworkNamespace, Layer::Seccomp, Layer::Landlock] {
+        let (said, heard) = loopback(&with_only(&python, &[Layer::OwnRoot, wall]));
+        assert!(said != "through" && heard == 0, "{wall:?} alone: {said}");
+    }
+    let said = printed(&python, &REACH_OUT.replace("PORT", &port));
+    assert!(said.starts_with("['lo'] []") && !said.contains("through"), "{said}");
+    assert_eq!(heard(), 0);
+}
+
+fn forbidden_system_calls_fail() {
+    let source = "
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+def ask(name, *arguments):
+    ctypes.set_errno(0)
+    result = libc.syscall(*arguments)
+    print(name, 'through' if result >= 0 else os.strerror(ctypes.get_errno()))
+ask('ptrace', 101, 0, 0, 0, 0)
+ask('unshare', 272, 0x10000000)
+ask('clone_newuser', 56, 0x10000000 | 17, 0, 0, 0, 0)
+ask('clone3', 435, 0, 0)
+ask('io_uring_setup', 425, 1, 0)
+ask('bpf', 321, 0, 0, 0)
+ask('keyctl', 250, 0, 0)
+ask('userfaultfd', 323, 0)
+ask('af_netlink', 41, 16, 3, 0)
+ask('af_vsock', 41, 40, 1, 0)
+ask('af_alg', 41, 38, 5, 0)
+ask('af_inet', 41, 2, 1, 0)
+ask('mount', 165, 0, 0, 0, 0, 0)
+ask('unknown', 4000)
+";
+    let said = printed(&python(), source);
+    let expected = "ptrace Operation not permitted
+unshare Operation not permitted
+clone_newuser Operation not permitted
+clone3 Function not implemented
+io_uring_setup Operation not permitted
+bpf Operation not permitted
+keyctl Operation not permitted
+userfaultfd Operation not permitted
+af_netlink Address family not supported by protocol
+af_vsock Address family not supported by protocol
+af_alg Address family not supported by protocol
+af_inet Address family not supported by protocol
+mount Operation not permitted
+unknown Function not implemented";
+    assert_eq!(said, expected);
+    let without = python().dangerously_without(&[Layer::Seccomp]);
+    let control = printed(&without, source);
+    assert!(control.contains("ptrace through") && control.contains("af_inet through"), "the control: {control}");
+}
+
+fn no_user_namespace_can_be_made_inside() {
+    let source = "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\nprint(libc.unshare(0x10000000), os.strerror(ctypes.get_errno()))";
+    let with = |layers: &[Layer]| printed(&with_only(&python(), layers), source);
+    assert_eq!(with(&[Layer::OwnRoot]), "0 Success", "the control: without both walls there is one");
+    assert_eq!(with(&[Layer::OwnRoot, Layer::NoNestedNamespaces]), "-1 No space left on device", "the kernel's count, alone");
+    assert_eq!(with(&[Layer::OwnRoot, Layer::Seccomp]), "-1 Operation not permitted", "the filter, alone");
+}
+
+fn there_are_no_privileges() {
+    let source = "print([line.split()[1] for line in open('/proc/self/status') if line.startswith(('Cap', 'NoNewPrivs'))])";
+    let none = "0000000000000000";
+    assert_eq!(printed(&python(), source), format!("['{none}', '{none}', '{none}', '{none}', '{none}', '1']"));
+    let control = printed(&python().dangerously_without(&[Layer::NoPrivileges, Layer::Seccomp]), source);
+    assert!(!control.contains("'1']"), "the control: {control}");
+    let writes = printed(&python(), "import os\nfor path in ['/x', '/usr/x', '/etc/x', '/dev/x', '/program/main.py', '/proc/sys/kernel/x']:\n    try:\n        open(path, 'w'); print('through', path)\n    except OSError as error:\n        pass\nprint('none')");
+    assert_eq!(writes, "none");
+}
+
+fn a_fork_bomb_is_held() {
+    let attack = "
+import os, time
+count = 0
+try:
+    while count < 5000:
+        if os.fork() == 0:
+            time.sleep(60)
+        count += 1
+except OSError:
+    pass
+print(count)
+";
+    let mut profile = python();
+    let held: u32 = printed(&profile, attack).parse().unwrap();
+    assert!(held < 40, "{held} processes");
+    profile.limits.processes = 200;
+    let control: u32 = printed(&profile, attack).parse().unwrap();
+    assert!((41..5000).contains(&control), "the control: with a wider limit there are more, {control}");
+}
+
+fn a_memory_bomb_is_held() {
+    let mut profile = python();
+    let attack = "x = bytearray(200 * 1024 * 1024)\nprint(len(x))";
+    assert_eq!(printed(&profile, attack), "209715200", "the control: with room it gets it");
+    profile.limits.memory_bytes = 64 << 20;
+    let outcome = play(&profile, attack);
+    match profile.resources {
+        Resources::Cgroup => assert_eq!(outcome.ended, Ended::OutOfMemory),
+        Resources::RlimitsOnly => assert!(outcome.stderr.text.contains("MemoryError"), "{}", outcome.stderr.text),
+    }
+    assert!(outcome.receipt.nothing_left);
+}
+
+fn a_full_disk_is_the_sandboxs_own() {
+    let mut profile = python();
+    profile.limits.work_bytes = 8 << 20;
+    let source = "
+try:
+    with open('/work/x', 'wb') as file:
+        for _ in range(64): file.write(bytes(1 << 20))
+    print('through')
+except OSError as error:
+    print(error.strerror)
+";
+    let said = play(&profile, source).stdout.text;
+    assert!(said.contains("No space left") || said.contains("File too large"), "{said}");
+}
+
+fn time_is_up_even_for_a_grandchild() {
+    let mut profile = python();
+    profile.limits.wall = Duration::from_millis(700);
+    let began = Instant::now();
+    let outcome = play(&profile, "import subprocess\nsubprocess.Popen(['/usr/bin/sleep', '60'])\nprint('started', flush=True)\nwhile True: pass");
+    assert_eq!((outcome.ended, outcome.stdout.text.as_str()), (Ended::Timeout, "started\n"));
+    assert!(began.elapsed() < Duration::from_secs(8));
+    // A grandchild that is left in the background neither survives nor holds the run open.
+    let began = Instant::now();
+    assert_eq!(play(&profile, "import subprocess\nsubprocess.Popen(['/usr/bin/sleep', '71'])").ended, Ended::Exit(0));
+    assert!(began.elapsed() < Duration::from_secs(8));
+    assert!(!is_running("/usr/bin/sleep\0"), "no sleeper of a sandbox is left on the machine");
+}
+
+fn is_running(command: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes.filter_map(|entry| {
+        let mut text = String::new();
+        std::fs::File::open(entry.path().join("cmdline")).ok()?.read_to_string(&mut text).ok()?;
+        Some(text)
+    }).any(|text| text.starts_with(command) && (text.ends_with("60\0") || text.ends_with("71\0")))
+}
+
+fn too_much_output_ends_the_program() {
+    let mut profile = python();
+    profile.limits.output_bytes_max = 1 << 20;
+    let outcome = play(&profile, "while True: print('x' * 1000)");
+    assert_eq!(outcome.ended, Ended::OutputLimit);
+    assert!(outcome.stdout.cut || outcome.stdout.text.len() <= 2 << 20);
+}
+
+fn long_output_keeps_its_head_and_tail() {
+    let mut profile = python();
+    profile.limits.output_bytes = 100;
+    let outcome = play(&profile, "print('a' * 500 + 'z' * 500)");
+    let text = format!("{}\n[… 901 bytes left out …]\n{}\n", "a".repeat(75), "z".repeat(24));
+    assert_eq!(outcome.stdout, Captured { text, bytes_total: 1001, cut: true });
+}
+
+fn who_no_longer_wants_it_stops_it() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let began = Instant::now();
+    let program = Program { source: "while True: pass".into(), files: Vec::new() };
+    let soon = tokio::time::Duration::from_millis(300);
+    let outcome = runtime.block_on(async { run(&python(), program, tokio::time::sleep(soon)).await }).unwrap();
+    assert_eq!(outcome.ended, Ended::Cancelled);
+    assert!(outcome.receipt.nothing_left && began.elapsed() < Duration::from_secs(8));
+}
+
+fn a_layer_that_is_missing_refuses_the_run() {
+    let mut profile = python();
+    profile.landlock_abi_min = 1000;
+    let refused = try_run(&profile, "print('ran')").unwrap_err();
+    assert_eq!(refused.layer, "landlock");
+    if !probe().cgroup {
+        let mut profile = python();
+        profile.resources = Resources::Cgroup;
+        assert_eq!(try_run(&profile, "print('ran')").unwrap_err().layer, "limits");
+    }
+}
+
+fn nothing_is_left_after_many_runs() {
+    let children = || std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
+        std::fs::read_to_string(entry.path().join("cmdline")).is_ok_and(|text| text.starts_with("ringfence-jail"))
+            && std::fs::read_to_string(entry.path().join("stat")).is_ok_and(|text| text.contains(&format!(" {} ", std::process::id())))
+    }).count();
+    let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let profile = python();
+    play(&profile, "pass");
+    let before = (mounts(), descriptors());
+    for _ in 0..20 {
+        assert!(play(&profile, "pass").receipt.nothing_left);
+    }
+    assert_eq!((mounts(), descriptors(), children()), (before.0, before.1, 0));
+}
