@@ -1,1 +1,71 @@
-//! The people's door.
+//! The people's door: health and status now; approvals, runs and the console later. It has no power that the CLI lacks.
+//!
+//! It listens apart from the agents' door and wants tokens for an audience of its own, from people in the operators' group:
+//! the engine can neither see nor change anything here.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use ringfence_core::GroupName;
+use ringfence_gateway::{Gateway, health_routes};
+use serde_json::json;
+
+/// What the door has to know of itself.
+#[derive(Clone, Debug)]
+pub struct PeoplesDoorSettings {
+    /// Whoever may look.
+    pub operators: GroupName,
+    /// The `Host` headers that are answered, with their ports.
+    pub hosts: Vec<String>,
+}
+
+#[derive(Clone)]
+struct Door {
+    gateway: Gateway,
+    settings: PeoplesDoorSettings,
+}
+
+/// Everything that listens at the people's door.
+pub fn peoples_door(gateway: &Gateway, settings: PeoplesDoorSettings) -> Router {
+    let door = Door { gateway: gateway.clone(), settings };
+    let for_operators = Router::new()
+        .route("/v1/status", get(status))
+        .route_layer(middleware::from_fn_with_state(door.clone(), admit))
+        .with_state(door);
+    health_routes(gateway).merge(for_operators)
+}
+
+/// Lets in requests to a known host, not from a browser's page, with a token for this door of someone in the operators' group.
+async fn admit(State(door): State<Door>, request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    if !is_for_us(headers, &door.settings.hosts) {
+        return refuse(StatusCode::FORBIDDEN, "this `Host` or `Origin` is not served here");
+    }
+    match door.gateway.person(headers).await {
+        Ok(person) if person.principal.groups().contains(&door.settings.operators) => next.run(request).await,
+        Ok(_) => refuse(StatusCode::FORBIDDEN, "this door is for operators"),
+        Err(refused) => {
+            let mut response = refuse(StatusCode::UNAUTHORIZED, &refused.to_string());
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+            response
+        }
+    }
+}
+
+/// A page of another site could make a browser on the operator's machine send requests here (DNS rebinding).
+fn is_for_us(headers: &HeaderMap, hosts: &[String]) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let is_known = host.is_some_and(|host| hosts.iter().any(|known| known.eq_ignore_ascii_case(host)));
+    is_known && !headers.contains_key(header::ORIGIN)
+}
+
+fn refuse(status: StatusCode, why: &str) -> Response {
+    (status, Json(json!({ "error": why }))).into_response()
+}
+
+async fn status(State(door): State<Door>) -> Response {
+    Json(json!({ "version": env!("CARGO_PKG_VERSION"), "gateway": door.gateway.status() })).into_response()
+}

@@ -1,1 +1,17 @@
-//! Carries a call from the agent to the tool and back.
+//! Carries a call from the agent to the tool and back: the pipeline, the limits, the agents' door.
+
+mod agents_door;
+mod caller;
+mod clock;
+mod labels;
+mod limits;
+mod pipeline;
+mod reply;
+mod shutdown;
+
+pub use agents_door::{DoorSettings, agents_door, health_routes};
+pub use caller::{Asked, Caller, NotIdentified};
+pub use clock::Clock;
+pub use limits::CallLimits;
+pub use pipeline::{Gateway, Parts, Status};
+pub use reply::Reply;

@@ -1,1 +1,14 @@
-//! Runs one recorded call: SQL, HTTP, sandbox.
+//! Runs one recorded call: SQL, HTTP, a program in a sandbox. Takes a [`Ticket`](ringfence_core::Ticket) and consumes it.
+
+mod http;
+mod outcome;
+mod program;
+mod run;
+mod sqlite;
+mod systems;
+
+pub use http::{Credential, HttpSettings};
+pub use outcome::{Ended, Outcome, Output, Used};
+pub use program::SandboxSettings;
+pub use run::run;
+pub use systems::{SystemSettings, Systems};

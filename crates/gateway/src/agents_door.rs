@@ -1,0 +1,151 @@
+//! The agents' door: MCP at `/mcp`, the metadata that a client needs to log in, and health.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use ringfence_identity::{Door, challenge};
+use ringfence_mcp::{Challenge, Content, Service, Settings, ToolCall, ToolDescription, ToolResult};
+use serde_json::json;
+
+use crate::{Asked, Caller, Gateway, Reply};
+
+/// What the door has to know of itself.
+#[derive(Clone, Debug)]
+pub struct DoorSettings {
+    /// The URL of `/mcp` as clients spell it; also the audience of their tokens.
+    pub resource: String,
+    /// The issuers that clients can log in at.
+    pub issuers: Vec<String>,
+    /// The scopes that every token needs.
+    pub scopes: Vec<String>,
+    /// The `Host` headers that are answered, with their ports.
+    pub hosts: Vec<String>,
+    /// The `Origin` headers that are answered; none means no browser.
+    pub origins: Vec<String>,
+}
+
+/// Everything that listens at the agents' door.
+pub fn agents_door(gateway: &Gateway, settings: &DoorSettings) -> Router {
+    let service = Arc::new(AgentsDoor { gateway: gateway.clone(), settings: settings.clone() });
+    let wire = Settings {
+        allowed_hosts: settings.hosts.clone(),
+        allowed_origins: settings.origins.clone(),
+        ..Settings::new("ringfence", env!("CARGO_PKG_VERSION"))
+    };
+    metadata_routes(gateway, settings).merge(health_routes(gateway)).merge(ringfence_mcp::router(service, wire))
+}
+
+/// `/healthz`: the process answers. `/readyz`: calls can be recorded, and so carried.
+pub fn health_routes(gateway: &Gateway) -> Router {
+    let gateway = gateway.clone();
+    let ready = move || {
+        let ready = gateway.is_ready();
+        async move {
+            let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            (status, if ready { "ready\n" } else { "not ready: calls cannot be recorded\n" })
+        }
+    };
+    Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready))
+}
+
+/// RFC 9728 §3: the document under the path of the resource and at the root.
+fn metadata_routes(gateway: &Gateway, settings: &DoorSettings) -> Router {
+    let document = challenge::metadata(&settings.resource, &settings.issuers, &all_scopes(gateway, settings));
+    challenge::metadata_paths(&settings.resource).into_iter().fold(Router::new(), |routes, path| {
+        let document = document.clone();
+        routes.route(&path, get(move || async move { Json(document).into_response() }))
+    })
+}
+
+fn all_scopes(gateway: &Gateway, settings: &DoorSettings) -> Vec<String> {
+    let of_tools = gateway.inner.space.tools().filter_map(|tool| tool.scope().map(str::to_owned));
+    let all: std::collections::BTreeSet<String> = settings.scopes.iter().cloned().chain(of_tools).collect();
+    all.into_iter().collect()
+}
+
+struct AgentsDoor {
+    gateway: Gateway,
+    settings: DoorSettings,
+}
+
+#[async_trait]
+impl Service for AgentsDoor {
+    type Caller = Caller;
+
+    async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Challenge> {
+        match self.gateway.inner.identify(Door::Agents, headers).await {
+            Ok((identified, token)) => self.with_scopes(Caller::new(identified, token)),
+            Err(refused) => Err(self.challenge(401, refused.error(), &self.settings.scopes, &refused.to_string())),
+        }
+    }
+
+    async fn tools(&self, caller: &Caller) -> Vec<ToolDescription> {
+        self.gateway.tools(caller).into_iter().map(describe).collect()
+    }
+
+    async fn call(&self, caller: Caller, call: ToolCall) -> Result<ToolResult, Challenge> {
+        if let Some(scope) = self.gateway.missing_scope(&caller, &call.name) {
+            return Err(self.insufficient(&[scope]));
+        }
+        let asked = Asked { tool: call.name, arguments: call.arguments };
+        Ok(result(self.gateway.call(caller, asked).await))
+    }
+}
+
+impl AgentsDoor {
+    fn with_scopes(&self, caller: Caller) -> Result<Caller, Challenge> {
+        let lacks = |scope: &&String| !caller.identified.scopes.contains(scope.as_str());
+        if self.settings.scopes.iter().any(|scope| lacks(&scope)) {
+            return Err(self.insufficient(&[]));
+        }
+        Ok(caller)
+    }
+
+    /// One challenge with all that is needed: the base scopes and those of the tool (MCP authorization, scope challenges).
+    fn insufficient(&self, of_tool: &[String]) -> Challenge {
+        let all: Vec<String> = self.settings.scopes.iter().chain(of_tool).cloned().collect();
+        self.challenge(403, Some("insufficient_scope"), &all, "the token lacks a scope; log in again with those named")
+    }
+
+    fn challenge(&self, status: u16, error: Option<&str>, scopes: &[String], why: &str) -> Challenge {
+        let metadata = challenge::metadata_url(&self.settings.resource);
+        Challenge {
+            status,
+            www_authenticate: Some(challenge::bearer_challenge(error, scopes, &metadata)),
+            message: why.to_owned(),
+        }
+    }
+}
+
+fn describe(tool: &ringfence_actions::Tool) -> ToolDescription {
+    let reads = tool.effect() == ringfence_core::Effect::Read;
+    ToolDescription {
+        name: tool.name().to_string(),
+        title: None,
+        description: tool.describe().to_owned(),
+        input_schema: tool.input_schema(),
+        output_schema: None,
+        annotations: Some(json!({
+            "readOnlyHint": reads,
+            "destructiveHint": tool.effect() == ringfence_core::Effect::Irreversible,
+            "openWorldHint": tool.external(),
+        })),
+    }
+}
+
+fn result(reply: Reply) -> ToolResult {
+    match reply {
+        Reply::Done { structured, text } => {
+            ToolResult { content: vec![Content::text(text)], structured: Some(structured), is_error: false }
+        }
+        Reply::Refused(refusal) => ToolResult {
+            content: vec![Content::text(refusal.to_string())],
+            structured: Some(Reply::refusal_json(&refusal)),
+            is_error: true,
+        },
+    }
+}

@@ -1,0 +1,338 @@
+//! The life of a call, from who asks to the reply. Read [`Inner::carry`] first: it is the product on one page.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use ringfence_actions::{ActionSpace, Tool, unknown_tool};
+use ringfence_core::{
+    Call, CallId, Decision, GroupName, Permit, Refusal, RefusalClass, Retry, Rule, Run, Secret, Ticket, ToolName, Verdict, Wall,
+};
+use ringfence_identity::{Door, Identified, Identity};
+use ringfence_policy::Policies;
+use ringfence_store::{Closing, ClosingWord, Journal, RefusedCall};
+use ringfence_tools::{Ended, Outcome, Systems};
+use uuid::Uuid;
+
+use crate::labels::Labels;
+use crate::limits::UnderWay;
+use crate::shutdown::Shutdown;
+use crate::caller::{NotIdentified, presented};
+use crate::{Asked, CallLimits, Caller, Clock, Reply};
+
+/// What a gateway is made of.
+pub struct Parts {
+    /// The tools.
+    pub space: Arc<ActionSpace>,
+    /// Who may.
+    pub policies: Policies,
+    /// Who is who, at the agents' door.
+    pub identity: Identity,
+    /// What happened.
+    pub journal: Journal,
+    /// What the tools work on.
+    pub systems: Systems,
+    /// How much may be under way.
+    pub limits: CallLimits,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+/// How a gateway is doing.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct Status {
+    /// Whether calls can be carried.
+    pub ready: bool,
+    /// How many tools there are.
+    pub tools: usize,
+    /// How many calls are under way.
+    pub calls_under_way: usize,
+}
+
+/// Carries calls. Cheap to clone; all clones are one gateway.
+#[derive(Clone)]
+pub struct Gateway {
+    pub(crate) inner: Arc<Inner>,
+    shutdown: Shutdown,
+}
+
+pub(crate) struct Inner {
+    pub(crate) space: Arc<ActionSpace>,
+    policies: Policies,
+    pub(crate) identity: Identity,
+    pub(crate) journal: Journal,
+    systems: Systems,
+    labels: Labels,
+    under_way: Arc<UnderWay>,
+    pub(crate) clock: Clock,
+    give_up: tokio_util::sync::CancellationToken,
+}
+
+impl Gateway {
+    /// Puts a gateway together.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let shutdown = Shutdown::default();
+        let inner = Inner {
+            space: parts.space,
+            policies: parts.policies,
+            identity: parts.identity,
+            journal: parts.journal,
+            systems: parts.systems,
+            labels: Labels::default(),
+            under_way: UnderWay::new(parts.limits),
+            clock: parts.clock,
+            give_up: shutdown.give_up.clone(),
+        };
+        Self { inner: Arc::new(inner), shutdown }
+    }
+
+    /// The tools that this caller may call, in the order of their names.
+    #[must_use]
+    pub fn tools(&self, caller: &Caller) -> Vec<&Tool> {
+        let run = self.inner.run_of(caller);
+        self.inner.space.tools().filter(|tool| self.inner.is_visible(tool, &run)).collect()
+    }
+
+    /// Carries one call. It runs in a task of its own: a client that hangs up cannot cut it in half.
+    pub async fn call(&self, caller: Caller, asked: Asked) -> Reply {
+        let inner = self.inner.clone();
+        let carried = self.shutdown.calls.spawn(async move { inner.answer(&caller, asked).await });
+        carried.await.unwrap_or_else(|_| Reply::Refused(Refusal::internal("call_panicked", Wall::Limits)))
+    }
+
+    /// The scope that the caller's token lacks for a tool it may otherwise call.
+    #[must_use]
+    pub fn missing_scope(&self, caller: &Caller, tool: &str) -> Option<String> {
+        let tool = self.inner.space.tool(tool)?;
+        let scope = tool.scope().filter(|scope| !caller.identified.scopes.contains(*scope))?;
+        self.inner.is_visible(tool, &self.inner.run_of(caller)).then(|| scope.to_owned())
+    }
+
+    /// Who sent this request to the people's door.
+    pub async fn person(&self, headers: &HeaderMap) -> Result<Identified, NotIdentified> {
+        self.inner.identify(Door::People, headers).await.map(|(identified, _)| identified)
+    }
+
+    /// How the gateway is doing.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status { ready: self.is_ready(), tools: self.inner.space.tools().count(), calls_under_way: self.shutdown.calls.len() }
+    }
+
+    /// Whether calls can be recorded, and so carried.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.inner.journal.healthy() && !self.shutdown.calls.is_closed()
+    }
+
+    /// Lets calls under way finish, at most `grace`, and closes the rest as *unknown*.
+    pub async fn finish(&self, grace: Duration) {
+        self.shutdown.finish(grace).await;
+        self.inner.journal.close(self.inner.clock.now()).await;
+    }
+}
+
+impl Inner {
+    /// Who sent a request with these headers, and the token that says so. A token that is refused is journalled.
+    pub(crate) async fn identify(&self, door: Door, headers: &HeaderMap) -> Result<(Identified, Secret), NotIdentified> {
+        let token = presented(headers)?;
+        match self.identity.identify(door, &token, self.clock.now()).await {
+            Ok(identified) => Ok((identified, token)),
+            Err(refused) => {
+                tracing::info!(code = refused.code(), "a token was refused");
+                self.journal.rejected(self.clock.now(), refused.code()).await;
+                Err(NotIdentified::Refused(refused))
+            }
+        }
+    }
+
+    /// Carries a call and journals a refusal; a refusal that cannot be journalled becomes an internal one.
+    async fn answer(&self, caller: &Caller, asked: Asked) -> Reply {
+        let run = self.run_of(caller);
+        let id = CallId(Uuid::now_v7());
+        match self.carry(caller, &run, id, &asked).await {
+            Ok(reply) => reply,
+            Err(refused) => self.refuse(&run, id, &asked, refused).await,
+        }
+    }
+
+    /// The life of a call.
+    async fn carry(&self, caller: &Caller, run: &Run, id: CallId, asked: &Asked) -> Result<Reply, Refused> {
+        let _place = self.under_way.enter(run.id())?;
+        let tool = self.tool(run, &asked.tool)?;
+        let call = self.checked(tool, run, id, asked)?;
+        let permit = self.decide(tool, call)?;
+        let ticket = self.record(permit, tool).await?;
+        let outcome = self.run(ticket, tool, caller).await;
+        self.close(tool, run, id, outcome).await
+    }
+
+    fn tool(&self, run: &Run, asked: &str) -> Result<&Tool, Refused> {
+        self.space.tool(asked).ok_or_else(|| self.unknown(run, asked))
+    }
+
+    /// Checks the arguments. What is wrong with them is said only of a tool that this run can see.
+    fn checked(&self, tool: &Tool, run: &Run, id: CallId, asked: &Asked) -> Result<Call, Refused> {
+        let arguments = tool.check(&asked.arguments, run.principal()).map_err(|refusal| {
+            if !self.is_visible(tool, run) {
+                return self.unknown(run, &asked.tool);
+            }
+            if let Some(bound) = asked.arguments.keys().find(|name| tool.binds(name)) {
+                tracing::warn!(tool = %tool.name(), param = %bound, "an agent tried to set what comes from the identity");
+            }
+            Refused::of(refusal)
+        })?;
+        let (name, system) = (tool.name().clone(), tool.system().clone());
+        Ok(Call::new(id, self.clock.now(), run.clone(), name, system, arguments))
+    }
+
+    fn decide(&self, tool: &Tool, call: Call) -> Result<Permit, Refused> {
+        // Read before the decision takes the call, so that an expired run is refused whatever its policies say.
+        if call.run().expires() <= call.at() {
+            return Err(Refused::of(expired()));
+        }
+        match self.policies.decide(tool, call, &BTreeSet::new()) {
+            Decision::Allow(permit) => Ok(permit),
+            Decision::Ask { approvers, rules, .. } => Err(Refused::by(Verdict::Ask, needs_approval(&approvers, rules))),
+            Decision::Deny { call, rules } if self.is_visible(tool, call.run()) => {
+                Err(Refused::by(Verdict::Deny, forbidden(rules)))
+            }
+            Decision::Deny { call, .. } => Err(self.unknown(call.run(), tool.name().as_str())),
+        }
+    }
+
+    async fn record(&self, permit: Permit, tool: &Tool) -> Result<Ticket, Refused> {
+        self.journal.record(permit, tool.effect()).await.map_err(|error| {
+            tracing::error!(%error, "a call could not be recorded, so it did not run");
+            Refused::of(Refusal::internal("not_recorded", Wall::Journal))
+        })
+    }
+
+    /// Runs the call; a gateway that has to stop gives it up, and then no one knows what came of it.
+    async fn run(&self, ticket: Ticket, tool: &Tool, caller: &Caller) -> (Outcome, Duration) {
+        let began = std::time::Instant::now();
+        let outcome = tokio::select! {
+            outcome = ringfence_tools::run(ticket, &self.systems, &caller.token) => outcome,
+            () = self.give_up.cancelled() => stopped(tool),
+        };
+        (outcome, began.elapsed())
+    }
+
+    /// Puts the labels on the run before the agent sees a byte of the result, then closes the entry.
+    async fn close(
+        &self,
+        tool: &Tool,
+        run: &Run,
+        id: CallId,
+        (outcome, elapsed): (Outcome, Duration),
+    ) -> Result<Reply, Refused> {
+        let (ended, reply) = match outcome.ended {
+            Ended::Done(output) => {
+                self.labels.add(run.id(), tool.yields());
+                let text = output.text.unwrap_or_else(|| output.structured.to_string());
+                (ClosingWord::Done, Reply::Done { structured: output.structured, text })
+            }
+            Ended::Failed(refusal) => (ClosingWord::Failed, Reply::Refused(refusal)),
+            Ended::Unknown(refusal) => (ClosingWord::Unknown, Reply::Refused(refusal)),
+        };
+        let closing = Closing {
+            ended,
+            code: if let Reply::Refused(refusal) = &reply { Some(refusal.code.to_owned()) } else { None },
+            duration_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+            rows: outcome.used.rows,
+            bytes: outcome.used.bytes,
+        };
+        if let Err(error) = self.journal.outcome(id, closing, self.clock.now()).await {
+            // The effect stands and its intent is durable; the open entry will be closed as unknown at the next start.
+            tracing::error!(%error, call = %id, "the outcome of a call could not be recorded");
+        }
+        Ok(reply)
+    }
+
+    async fn refuse(&self, run: &Run, id: CallId, asked: &Asked, refused: Refused) -> Reply {
+        let entry = RefusedCall {
+            at: self.clock.now(),
+            call: id,
+            run,
+            tool: &asked.tool,
+            arguments: &asked.arguments,
+            verdict: refused.verdict,
+            refusal: &refused.refusal,
+        };
+        match self.journal.refused(entry).await {
+            Ok(()) => Reply::Refused(refused.refusal),
+            Err(error) => {
+                tracing::error!(%error, "a refusal could not be recorded");
+                Reply::Refused(Refusal::internal("not_recorded", Wall::Journal))
+            }
+        }
+    }
+
+    /// The implicit run of this principal and agent, with all that it has touched so far.
+    fn run_of(&self, caller: &Caller) -> Run {
+        let identified = &caller.identified;
+        let id = ringfence_core::RunId::implicit(&identified.principal, &identified.agent);
+        let labels = self.labels.of(&id);
+        Run::implicit(identified.principal.clone(), identified.agent.clone(), identified.expires, labels)
+    }
+
+    fn is_visible(&self, tool: &Tool, run: &Run) -> bool {
+        self.policies.visible(tool, run, self.clock.now())
+    }
+
+    /// What is said of a tool that does not exist, and of one that this run cannot see: the same.
+    fn unknown(&self, run: &Run, asked: &str) -> Refused {
+        let permitted: Vec<ToolName> =
+            self.space.tools().filter(|tool| self.is_visible(tool, run)).map(|tool| tool.name().clone()).collect();
+        Refused::of(unknown_tool(asked, permitted.iter()))
+    }
+}
+
+/// A refusal on its way to the journal and the agent.
+struct Refused {
+    verdict: Verdict,
+    refusal: Refusal,
+}
+
+impl Refused {
+    fn of(refusal: Refusal) -> Self {
+        Self { verdict: Verdict::Deny, refusal }
+    }
+
+    fn by(verdict: Verdict, refusal: Refusal) -> Self {
+        Self { verdict, refusal }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self::of(refusal)
+    }
+}
+
+fn expired() -> Refusal {
+    let message = "the run has expired; a new one needs a fresh token";
+    Refusal::new("run_expired", RefusalClass::Budget, Wall::Limits, Retry::Never, message)
+}
+
+fn forbidden(rules: Vec<Rule>) -> Refusal {
+    let message = "policy does not allow this call with these arguments under this user's name";
+    let refusal = Refusal::new("forbidden", RefusalClass::Policy, Wall::Policy, Retry::WithChange, message);
+    Refusal { rules, ..refusal }
+}
+
+fn needs_approval(approvers: &BTreeSet<GroupName>, rules: Vec<Rule>) -> Refusal {
+    let groups = approvers.iter().map(|group| format!("`{group}`")).collect::<Vec<_>>().join(" and ");
+    let message = format!("approval needed from {groups}; nothing was done");
+    let refusal = Refusal::new("approval_needed", RefusalClass::Approval, Wall::Approval, Retry::WithApproval, message);
+    Refusal { rules, allowed: Some(format!("the same call once {groups} approved it")), ..refusal }
+}
+
+fn stopped(tool: &Tool) -> Outcome {
+    let message = "the gateway had to stop while this call was under way; whether it took effect is not known";
+    let refusal = Refusal::new("outcome_unknown", RefusalClass::Internal, Wall::Limits, Retry::Never, message);
+    tracing::warn!(tool = %tool.name(), "a call was given up");
+    Outcome { ended: Ended::Unknown(refusal), used: ringfence_tools::Used::default() }
+}

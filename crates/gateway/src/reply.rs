@@ -1,0 +1,28 @@
+//! What the agent gets back.
+
+use ringfence_core::Refusal;
+use serde_json::{Value as Json, json};
+
+/// What came of a call, for the agent.
+#[derive(Debug)]
+pub enum Reply {
+    /// It was done.
+    Done {
+        /// The result as data.
+        structured: Json,
+        /// The result as text.
+        text: String,
+    },
+    /// It may not, or could not, be done.
+    Refused(Refusal),
+}
+
+impl Reply {
+    /// The refusal as data: `{"refusal": {…}}`.
+    #[must_use]
+    pub fn refusal_json(refusal: &Refusal) -> Json {
+        json!({ "refusal": refusal })
+    }
+}
+
+

@@ -1,0 +1,111 @@
+//! An answer: bounded, projected onto the declared fields, with the credential searched for and redacted.
+
+use reqwest::{Response, StatusCode};
+use ringfence_actions::{HttpRequest, Tool};
+use ringfence_core::{Effect, Refusal, RefusalClass, Retry, Secret, Wall};
+use serde_json::{Map, Value as Json, json};
+
+use crate::Outcome;
+
+/// What stands in place of a secret that an upstream echoed.
+const REDACTED: &str = "[redacted]";
+
+pub(super) async fn read(
+    response: Response,
+    tool: &Tool,
+    request: &HttpRequest,
+    credential: Option<&Secret>,
+) -> Outcome {
+    let status = response.status();
+    if !status.is_success() {
+        return Outcome::failed(refused(status));
+    }
+    let body = match bounded(response, tool.limits().bytes).await {
+        Ok(body) => body,
+        // The system said yes before the body broke: a write has happened.
+        Err(why) if tool.effect() == Effect::Read => return Outcome::failed(unreadable(why)),
+        Err(why) => return Outcome::done(json!({ "done": true, "note": why }), 0, 0),
+    };
+    if body.is_empty() {
+        return Outcome::done(json!({ "done": true }), 0, 0);
+    }
+    let limits = ringfence_mcp::json::Limits::default();
+    let Ok(parsed) = ringfence_mcp::json::read(&body, &limits) else {
+        return Outcome::failed(unreadable("its answer was not JSON"));
+    };
+    let (mut result, rows) = project(parsed, &request.returns, tool.limits().rows);
+    if let Some(credential) = credential {
+        redact(&mut result, credential.expose());
+    }
+    let bytes = result.to_string().len() as u64;
+    Outcome::done(result, rows, bytes)
+}
+
+async fn bounded(mut response: Response, most: u64) -> Result<Vec<u8>, &'static str> {
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() as u64 + chunk.len() as u64 > most => return Err("its answer was too large"),
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => return Ok(body),
+            Err(_) => return Err("its answer broke off"),
+        }
+    }
+}
+
+/// The declared fields of an object, or of each object of a list; anything else does not pass.
+fn project(answer: Json, fields: &[String], rows_max: u64) -> (Json, u64) {
+    let rows_max = usize::try_from(rows_max).unwrap_or(usize::MAX);
+    match answer {
+        Json::Array(items) => {
+            let truncated = items.len() > rows_max;
+            let rows: Vec<Json> = items.into_iter().take(rows_max).map(|item| pick(item, fields)).collect();
+            let count = rows.len() as u64;
+            (json!({ "rows": rows, "truncated": truncated }), count)
+        }
+        other => (pick(other, fields), 1),
+    }
+}
+
+fn pick(item: Json, fields: &[String]) -> Json {
+    let Json::Object(mut object) = item else { return Json::Null };
+    let picked = fields.iter().filter_map(|field| Some((field.clone(), object.remove(field)?)));
+    Json::Object(picked.collect::<Map<_, _>>())
+}
+
+/// Replaces the secret wherever it stands in a text of the result, names of fields included.
+fn redact(value: &mut Json, secret: &str) {
+    match value {
+        Json::String(text) if text.contains(secret) => *text = text.replace(secret, REDACTED),
+        Json::Array(items) => items.iter_mut().for_each(|item| redact(item, secret)),
+        Json::Object(object) => {
+            let fields = std::mem::take(object).into_iter().map(|(name, mut value)| {
+                redact(&mut value, secret);
+                (name.replace(secret, REDACTED), value)
+            });
+            *object = fields.collect();
+        }
+        _ => {}
+    }
+}
+
+/// What the agent is told of a refusal by the system. Its text does not pass: it may hold values, or instructions.
+fn refused(status: StatusCode) -> Refusal {
+    let refuse = |code, retry, message: &str| {
+        Refusal::new(code, RefusalClass::Upstream, Wall::System, retry, format!("{message} (HTTP {})", status.as_u16()))
+    };
+    match status.as_u16() {
+        401 | 403 => refuse("system_forbids", Retry::Never, "the system does not let this user do that"),
+        404 | 410 => refuse("not_found", Retry::WithChange, "the system has no such thing, or hides it from this user"),
+        409 | 412 => refuse("conflict", Retry::WithChange, "the thing has changed in the meantime; read it again"),
+        429 | 503 => refuse("system_busy", Retry::Later, "the system is busy"),
+        400..=499 => refuse("system_rejects", Retry::WithChange, "the system did not accept these values"),
+        300..=399 => refuse("system_redirects", Retry::Never, "the system pointed elsewhere, which is not followed"),
+        _ => refuse("system_failed", Retry::Later, "the system failed"),
+    }
+}
+
+fn unreadable(why: &str) -> Refusal {
+    let message = format!("the system could not be understood: {why}");
+    Refusal::new("system_failed", RefusalClass::Upstream, Wall::System, Retry::Later, message)
+}

@@ -1,0 +1,106 @@
+//! HTTP tools: a request is put together from values, sent to one fixed origin under the principal's own credential,
+//! and only the declared fields of the answer come back.
+
+mod answer;
+mod request;
+
+use std::time::Duration;
+
+use reqwest::redirect;
+use ringfence_actions::{HttpRequest, Tool};
+use ringfence_core::{Call, Effect, Refusal, RefusalClass, Retry, Secret, Wall};
+use ringfence_identity::Exchange;
+use url::Url;
+
+use crate::Outcome;
+
+/// A system of kind `http`.
+pub struct HttpSettings {
+    /// The origin, with a path prefix or without. Every request goes there and nowhere else.
+    pub base_url: Url,
+    /// What the request carries.
+    pub credential: Credential,
+}
+
+/// What a request carries to prove in whose name it comes.
+pub enum Credential {
+    /// Nothing: the system is open to all.
+    None,
+    /// A token that the issuer makes from the principal's own, for this system alone (RFC 8693).
+    Exchange(Box<Exchange>),
+}
+
+pub(crate) struct Http {
+    settings: HttpSettings,
+    client: Option<reqwest::Client>,
+}
+
+impl Http {
+    pub(crate) fn new(settings: HttpSettings) -> Self {
+        let client = reqwest::Client::builder()
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(Duration::from_secs(5))
+            .pool_max_idle_per_host(16)
+            .user_agent(concat!("ringfence/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Self { settings, client: client.ok() }
+    }
+
+    pub(crate) async fn run(&self, tool: &Tool, request: &HttpRequest, call: &Call, subject_token: &Secret) -> Outcome {
+        let Some(client) = &self.client else {
+            return Outcome::failed(Refusal::internal("http_unavailable", Wall::System));
+        };
+        let Ok(url) = request::url(&self.settings.base_url, request, call.arguments()) else {
+            return Outcome::failed(not_in_a_path());
+        };
+        let credential = match self.credential(call, subject_token).await {
+            Ok(credential) => credential,
+            Err(refusal) => return Outcome::failed(refusal),
+        };
+        let timeout = Duration::from_secs(tool.limits().seconds);
+        let built = request::build(client, url, request, call.arguments(), credential.as_ref()).timeout(timeout);
+        match built.send().await {
+            Ok(response) => answer::read(response, tool, request, credential.as_ref()).await,
+            Err(error) => broken(&error, tool.effect()),
+        }
+    }
+
+    /// Mints the credential for this principal and this system.
+    async fn credential(&self, call: &Call, subject_token: &Secret) -> Result<Option<Secret>, Refusal> {
+        let Credential::Exchange(exchange) = &self.settings.credential else { return Ok(None) };
+        let minted = exchange.token_for(subject_token, call.at()).await;
+        minted.map(Some).map_err(|error| {
+            tracing::warn!(%error, system = %call.system(), "no credential could be minted");
+            let message = "the identity provider gave no credential for this system under the user's name";
+            Refusal::new("credential_refused", RefusalClass::Upstream, Wall::Identity, Retry::Later, message)
+        })
+    }
+}
+
+/// What broke before an answer came. Only a connection that was never made is certain to have had no effect.
+fn broken(error: &reqwest::Error, effect: Effect) -> Outcome {
+    tracing::warn!(error = %chain(error), "an HTTP system did not answer");
+    let message = "the system did not answer; whether it acted is not known where the request had left already";
+    let refusal = Refusal::new("system_unreachable", RefusalClass::Upstream, Wall::System, Retry::Later, message);
+    if effect == Effect::Read || error.is_connect() {
+        return Outcome::failed(refusal);
+    }
+    Outcome::unknown(Refusal { code: "outcome_unknown", retry: Retry::Never, ..refusal })
+}
+
+/// The causes of an error, without the URL, which holds arguments.
+fn chain(error: &reqwest::Error) -> String {
+    let mut texts = Vec::new();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        texts.push(cause.to_string());
+        source = cause.source();
+    }
+    texts.join(": ")
+}
+
+fn not_in_a_path() -> Refusal {
+    let message = "a value would change the shape of the request's path; use a plain identifier";
+    Refusal::new("argument_invalid", RefusalClass::Arguments, Wall::ActionSpace, Retry::WithChange, message)
+}

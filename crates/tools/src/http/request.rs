@@ -1,0 +1,86 @@
+//! A request out of values: no value can change the host, the number of path segments, a parameter's name or a header.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{Client, Method as WireMethod, RequestBuilder};
+use ringfence_actions::{HttpRequest, Method, PathSegment};
+use ringfence_core::{Arguments, ParamName, Secret, Value};
+use serde_json::{Map, Value as Json};
+use url::Url;
+
+/// All but the unreserved characters of RFC 3986 §2.3.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A value cannot stand in a path without changing its shape.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Misfit;
+
+/// The URL of a call: base, path and query. It is put together, parsed again, and compared segment by segment.
+pub(super) fn url(base: &Url, request: &HttpRequest, arguments: &Arguments) -> Result<Url, Misfit> {
+    let segments = request.path.iter().map(|part| segment(part, arguments)).collect::<Result<Vec<_>, _>>()?;
+    let prefix = base.path().trim_end_matches('/');
+    let mut url = base.clone();
+    url.set_path(&format!("{prefix}/{}", segments.join("/")));
+    url.set_query(None);
+    let pairs = request.query.iter().filter_map(|name| Some((name.as_str(), plain(arguments.value(name.as_str())?))));
+    let pairs: Vec<(&str, String)> = pairs.collect();
+    if !pairs.is_empty() {
+        url.query_pairs_mut().extend_pairs(&pairs);
+    }
+    let read_again = Url::parse(url.as_str()).map_err(|_| Misfit)?;
+    let path_again = read_again.path().strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/')).ok_or(Misfit)?;
+    let same_path = path_again.split('/').eq(segments.iter().map(String::as_str));
+    let same_query = read_again.query_pairs().eq(pairs.iter().map(|(name, value)| ((*name).into(), value.as_str().into())));
+    let fits = same_path && same_query && read_again.origin() == base.origin() && read_again.fragment().is_none();
+    fits.then_some(read_again).ok_or(Misfit)
+}
+
+fn segment(part: &PathSegment, arguments: &Arguments) -> Result<String, Misfit> {
+    let text = match part {
+        PathSegment::Fixed(text) => return Ok(text.clone()),
+        PathSegment::Param(name) => plain(arguments.value(name.as_str()).ok_or(Misfit)?),
+    };
+    // Parsers drop a dot segment even where its dots are encoded, and many servers decode an encoded slash.
+    let changes_shape = text.is_empty() || text == "." || text == ".." || text.contains(['/', '\\']);
+    if changes_shape { Err(Misfit) } else { Ok(utf8_percent_encode(&text, SEGMENT).to_string()) }
+}
+
+/// A scalar as text; a list as its items with commas between.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Integer(number) => number.to_string(),
+        Value::Number(decimal) => decimal.to_string(),
+        Value::Boolean(truth) => truth.to_string(),
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
+    }
+}
+
+/// The request itself.
+pub(super) fn build(
+    client: &Client,
+    url: Url,
+    request: &HttpRequest,
+    arguments: &Arguments,
+    credential: Option<&Secret>,
+) -> RequestBuilder {
+    let mut builder = client.request(method(request.method), url).header("accept", "application/json");
+    if let Some(credential) = credential {
+        builder = builder.bearer_auth(credential.expose());
+    }
+    if request.body.is_empty() { builder } else { builder.json(&body(&request.body, arguments)) }
+}
+
+fn body(names: &[ParamName], arguments: &Arguments) -> Json {
+    let present = names.iter().filter_map(|name| Some((name.to_string(), arguments.value(name.as_str())?.to_json())));
+    Json::Object(present.collect::<Map<_, _>>())
+}
+
+fn method(method: Method) -> WireMethod {
+    match method {
+        Method::Get => WireMethod::GET,
+        Method::Post => WireMethod::POST,
+        Method::Put => WireMethod::PUT,
+        Method::Patch => WireMethod::PATCH,
+        Method::Delete => WireMethod::DELETE,
+    }
+}

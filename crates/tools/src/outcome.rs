@@ -1,0 +1,56 @@
+//! What came of a call.
+
+use ringfence_core::Refusal;
+use serde_json::Value as Json;
+
+/// How a call ended, with what the journal notes of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub ended: Ended,
+    /// What it used.
+    pub used: Used,
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// It was done; this is its result.
+    Done(Output),
+    /// It was not done, or not wholly, and nothing of it remains.
+    Failed(Refusal),
+    /// It may have been done: the connection broke after the request had left.
+    Unknown(Refusal),
+}
+
+/// A result.
+#[derive(Debug)]
+pub struct Output {
+    /// The result as JSON; for agents, for policies on results, and for programs.
+    pub structured: Json,
+    /// The same for models that read text; empty means: the JSON itself.
+    pub text: Option<String>,
+}
+
+/// What a call used.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Used {
+    /// Rows returned or changed.
+    pub rows: u64,
+    /// Bytes of the result as JSON.
+    pub bytes: u64,
+}
+
+impl Outcome {
+    pub(crate) fn done(structured: Json, rows: u64, bytes: u64) -> Self {
+        Self { ended: Ended::Done(Output { structured, text: None }), used: Used { rows, bytes } }
+    }
+
+    pub(crate) fn failed(refusal: Refusal) -> Self {
+        Self { ended: Ended::Failed(refusal), used: Used::default() }
+    }
+
+    pub(crate) fn unknown(refusal: Refusal) -> Self {
+        Self { ended: Ended::Unknown(refusal), used: Used::default() }
+    }
+}

@@ -1,0 +1,62 @@
+//! A program in a sandbox that was built for this call and is destroyed after it.
+
+use ringfence_core::{Arguments, ParamName, Refusal, RefusalClass, Retry, Value, Wall};
+use ringfence_sandbox::{Profile, Program};
+use serde_json::json;
+
+use crate::{Ended, Outcome, Output, Used};
+
+/// A system of kind `sandbox`.
+pub struct SandboxSettings {
+    /// What the sandbox is, as the operator says. A request cannot change it.
+    pub profile: Profile,
+    /// Sandboxes that run at the same time; more wait for their turn.
+    pub parallel_max: usize,
+}
+
+pub(crate) struct Sandbox {
+    profile: Profile,
+    turns: tokio::sync::Semaphore,
+}
+
+impl Sandbox {
+    pub(crate) fn new(settings: SandboxSettings) -> Self {
+        let turns = tokio::sync::Semaphore::new(settings.parallel_max);
+        Self { profile: settings.profile, turns }
+    }
+
+    pub(crate) async fn run(&self, arguments: &Arguments, source: &ParamName) -> Outcome {
+        let Some(Value::String(source)) = arguments.value(source.as_str()) else {
+            return Outcome::failed(Refusal::internal("program_missing", Wall::ActionSpace));
+        };
+        let Ok(_turn) = self.turns.acquire().await else {
+            return Outcome::failed(Refusal::internal("sandbox_closed", Wall::Sandbox));
+        };
+        let program = Program { source: source.clone(), files: Vec::new() };
+        match ringfence_sandbox::run(&self.profile, program, std::future::pending()).await {
+            Ok(outcome) => ended(&outcome),
+            Err(refused) => {
+                tracing::error!(%refused, "a sandbox could not be built as its profile says, so nothing ran");
+                Outcome::failed(not_built())
+            }
+        }
+    }
+}
+
+/// How the program ended is a result, not a failure of the tool: the agent reads the error and mends its program.
+fn ended(outcome: &ringfence_sandbox::Outcome) -> Outcome {
+    let structured = json!({
+        "ended": outcome.ended,
+        "stdout": outcome.stdout.text,
+        "stderr": outcome.stderr.text,
+        "truncated": outcome.stdout.cut || outcome.stderr.cut,
+        "receipt": outcome.receipt,
+    });
+    let bytes = outcome.stdout.bytes_total + outcome.stderr.bytes_total;
+    Outcome { ended: Ended::Done(Output { text: None, structured }), used: Used { rows: 0, bytes } }
+}
+
+fn not_built() -> Refusal {
+    let message = "the sandbox could not be built as its profile demands, so the program did not run; its operator has to look";
+    Refusal::new("sandbox_unavailable", RefusalClass::Internal, Wall::Sandbox, Retry::Later, message)
+}

@@ -1,0 +1,123 @@
+//! SQLite: one statement a tool, proved narrow when it loads and held to what was proved at each call.
+//!
+//! The wall is SQLite's own authorizer, asked for every table, column and function while a statement is prepared
+//! (<https://www.sqlite.org/c3ref/set_authorizer.html>). Everything is denied unless the proof of the tool allows it.
+
+mod connection;
+mod execute;
+mod grant;
+mod prove;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use ringfence_actions::{Limits, Tool};
+use ringfence_core::{Arguments, Effect, ParamName, Place, Problem, Refusal, RefusalClass, Retry, ToolName, Wall};
+use tokio::sync::Semaphore;
+
+use crate::Outcome;
+use connection::Guarded;
+use grant::Grant;
+
+/// Calls that one database serves at the same time; more wait for their turn, within their own time limit.
+const CONNECTIONS_MAX: usize = 8;
+
+/// One SQLite database with the proved statements of its tools.
+pub(crate) struct Sqlite {
+    path: PathBuf,
+    plans: BTreeMap<ToolName, Arc<Plan>>,
+    readers: Pool,
+    writers: Pool,
+}
+
+/// A proved statement.
+struct Plan {
+    statement: String,
+    /// The parameter of each placeholder, in SQLite's order.
+    params: Vec<ParamName>,
+    columns: Vec<String>,
+    grant: Arc<Grant>,
+    effect: Effect,
+    limits: Limits,
+}
+
+struct Pool {
+    turns: Arc<Semaphore>,
+    idle: Arc<Mutex<Vec<Guarded>>>,
+}
+
+impl Pool {
+    fn new(most: usize) -> Self {
+        Self { turns: Arc::new(Semaphore::new(most)), idle: Arc::default() }
+    }
+}
+
+impl Sqlite {
+    /// Opens the database and proves the statements of its tools. Every problem is pushed.
+    pub(crate) fn open<'a>(
+        path: &Path,
+        declared_at: &Place,
+        tools: impl Iterator<Item = &'a Tool>,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let plans = tools.filter_map(|tool| {
+            let plan = prove::prove(path, declared_at, tool, problems)?;
+            Some((tool.name().clone(), Arc::new(plan)))
+        });
+        let plans = plans.collect();
+        // SQLite lets one writer in at a time: a second connection would only wait inside it.
+        Self { path: path.to_owned(), plans, readers: Pool::new(CONNECTIONS_MAX), writers: Pool::new(1) }
+    }
+
+    /// Runs the tool's statement with these arguments.
+    pub(crate) async fn run(&self, tool: &ToolName, arguments: &Arguments) -> Outcome {
+        let Some(plan) = self.plans.get(tool).cloned() else {
+            return Outcome::failed(Refusal::internal("statement_not_proved", Wall::System));
+        };
+        let deadline = Instant::now() + Duration::from_secs(plan.limits.seconds);
+        let pool = if plan.effect == Effect::Read { &self.readers } else { &self.writers };
+        let turn = tokio::time::timeout_at(deadline.into(), pool.turns.clone().acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Outcome::failed(busy()) };
+        let (path, idle, arguments) = (self.path.clone(), pool.idle.clone(), arguments.clone());
+        let work = tokio::task::spawn_blocking(move || {
+            let outcome = on_connection(&path, &idle, &plan, &arguments, deadline);
+            drop(turn);
+            outcome
+        });
+        work.await.unwrap_or_else(|_| Outcome::failed(Refusal::internal("statement_panicked", Wall::System)))
+    }
+}
+
+fn on_connection(
+    path: &Path,
+    idle: &Mutex<Vec<Guarded>>,
+    plan: &Plan,
+    arguments: &Arguments,
+    deadline: Instant,
+) -> Outcome {
+    let pooled = idle.lock().ok().and_then(|mut idle| idle.pop());
+    let opened = match pooled {
+        Some(connection) => Ok(connection),
+        None => Guarded::open(path, plan.effect),
+    };
+    let mut connection = match opened {
+        Ok(connection) => connection,
+        Err(error) => return execute::failure(&error, plan),
+    };
+    let outcome = execute::execute(&mut connection, plan, arguments, deadline);
+    // A connection that still holds a transaction, for whatever reason, is closed rather than shared.
+    if connection.is_clean()
+        && let Ok(mut idle) = idle.lock()
+    {
+        idle.push(connection);
+    }
+    outcome
+}
+
+fn busy() -> Refusal {
+    let message = "the database is busy; try again in a moment";
+    Refusal::new("system_busy", RefusalClass::Upstream, Wall::System, Retry::Later, message)
+}

@@ -1,0 +1,115 @@
+//! Proves, when a tool loads, that its statement is one, does no more than the tool's effect, and uses its parameters.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ringfence_actions::{Operation, Tool};
+use ringfence_core::{Effect, ParamName, Place, Problem};
+use rusqlite::fallible_iterator::FallibleIterator as _;
+use rusqlite::{Batch, Connection};
+
+use super::Plan;
+use super::connection::Guarded;
+
+/// What SQLite says of a statement.
+struct Shape {
+    statements: usize,
+    is_readonly: bool,
+    is_explain: bool,
+    /// The name of each placeholder; `None` where it has none.
+    placeholders: Vec<Option<String>>,
+    columns: Vec<String>,
+}
+
+/// The plan of a tool's statement; `None` where there is a problem, which is pushed.
+pub(crate) fn prove(path: &Path, declared_at: &Place, tool: &Tool, problems: &mut Vec<Problem>) -> Option<Plan> {
+    let Operation::Sql { statement, place } = tool.operation() else { return None };
+    let mut refuse = |what: String, instead: &str| {
+        problems.push(Problem::error(place.clone(), what, instead));
+        None
+    };
+    let mut connection = match Guarded::open(path, tool.effect()) {
+        Ok(connection) => connection,
+        Err(error) => {
+            let what = format!("database `{}` cannot be opened: {}", path.display(), reason(&error));
+            problems.push(Problem::error(declared_at.clone(), what, "make the file readable, or correct `path`"));
+            return None;
+        }
+    };
+    let (shape, grant, excess) = connection.prove(tool.effect(), |connection| look(connection, statement));
+    if let Some(first) = excess.first() {
+        return refuse(first.what.clone(), first.instead);
+    }
+    let shape = match shape {
+        Ok(shape) => shape,
+        Err(error) => return refuse(format!("SQLite cannot prepare this: {}", reason(&error)), "correct the statement"),
+    };
+    if shape.statements != 1 {
+        let what = format!("there are {} statements where one is expected", shape.statements);
+        return refuse(what, "write one statement, or one tool for each");
+    }
+    if shape.is_explain {
+        return refuse("the statement explains instead of doing".into(), "leave `EXPLAIN` out");
+    }
+    if tool.effect() == Effect::Read && !shape.is_readonly {
+        return refuse("a tool that reads writes".into(), "say `effect = \"write\"` or `\"irreversible\"`");
+    }
+    let params = placeholders(tool, &shape, place, problems)?;
+    let twice = shape.columns.iter().enumerate().find(|(at, name)| shape.columns.iter().take(*at).any(|seen| seen == *name));
+    if let Some((_, name)) = twice {
+        let what = format!("two columns of the result are called `{name}`");
+        problems.push(Problem::error(place.clone(), what, "name them apart with `AS`"));
+        return None;
+    }
+    let (statement, grant) = (statement.clone(), Arc::new(grant));
+    Some(Plan { statement, params, columns: shape.columns, grant, effect: tool.effect(), limits: tool.limits() })
+}
+
+/// SQLite's own words, without the statement that they would repeat.
+fn reason(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn look(connection: &Connection, statement: &str) -> rusqlite::Result<Shape> {
+    let mut batch = Batch::new(connection, statement);
+    let Some(first) = batch.next()? else {
+        return Ok(Shape { statements: 0, is_readonly: true, is_explain: false, placeholders: vec![], columns: vec![] });
+    };
+    let names = (1..=first.parameter_count()).map(|at| first.parameter_name(at).map(str::to_owned));
+    let mut shape = Shape {
+        statements: 1,
+        is_readonly: first.readonly(),
+        is_explain: first.is_explain() != 0,
+        placeholders: names.collect(),
+        columns: first.column_names().map(str::to_owned).collect(),
+    };
+    while batch.next()?.is_some() {
+        shape.statements += 1;
+    }
+    Ok(shape)
+}
+
+/// The parameter behind each placeholder: every placeholder is `:name` of a declared one, and every one is used.
+fn placeholders(tool: &Tool, shape: &Shape, place: &Place, problems: &mut Vec<Problem>) -> Option<Vec<ParamName>> {
+    let before = problems.len();
+    let mut used = Vec::new();
+    for placeholder in &shape.placeholders {
+        let name = placeholder.as_deref().and_then(|name| name.strip_prefix(':'));
+        let Some(known) = name.and_then(|name| tool.param_names().find(|known| known.as_str() == name)) else {
+            let shown = placeholder.as_deref().unwrap_or("?");
+            let what = format!("placeholder `{shown}` is no parameter of `{}`", tool.name());
+            problems.push(Problem::error(place.clone(), what, "write `:name` and declare `name` under `params`"));
+            continue;
+        };
+        used.push(known.clone());
+    }
+    for param in tool.params().iter().filter(|param| !used.contains(param.name())) {
+        let what = format!("parameter `{}` is declared but the statement does not use it", param.name());
+        problems.push(Problem::error(param.place().clone(), what, format!("use `:{}` or delete it", param.name())));
+    }
+    (problems.len() == before).then_some(used)
+}

@@ -1,0 +1,76 @@
+//! The systems of a project, opened and checked.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ringfence_actions::{ActionSpace, SystemKind, Tool};
+use ringfence_core::{Place, Problem, SystemName};
+
+use crate::http::{Http, HttpSettings};
+use crate::program::{Sandbox, SandboxSettings};
+use crate::sqlite::Sqlite;
+
+/// One `[systems.NAME]` of a project.
+pub enum SystemSettings {
+    /// An SQLite database that exists.
+    Sqlite {
+        /// Its file.
+        path: PathBuf,
+        /// Where the project declares it.
+        place: Place,
+    },
+    /// An HTTP API.
+    Http(HttpSettings),
+    /// A sandbox.
+    Sandbox(SandboxSettings),
+}
+
+impl SystemSettings {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> SystemKind {
+        match self {
+            Self::Sqlite { .. } => SystemKind::Sqlite,
+            Self::Http(_) => SystemKind::Http,
+            Self::Sandbox(_) => SystemKind::Sandbox,
+        }
+    }
+}
+
+pub(crate) enum System {
+    Sqlite(Sqlite),
+    Http(Http),
+    Sandbox(Sandbox),
+}
+
+/// The systems of a project, each with what its tools need proved.
+pub struct Systems {
+    pub(crate) space: Arc<ActionSpace>,
+    pub(crate) systems: BTreeMap<SystemName, System>,
+}
+
+impl Systems {
+    /// Opens every system and proves every tool on it. Every problem is pushed; a project with any error must not be served.
+    pub fn open(
+        settings: BTreeMap<SystemName, SystemSettings>,
+        space: Arc<ActionSpace>,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let opened = settings.into_iter().map(|(name, settings)| {
+            let tools = space.tools().filter(|tool| *tool.system() == name);
+            let system = open(settings, tools, problems);
+            (name, system)
+        });
+        let systems = opened.collect();
+        Self { space, systems }
+    }
+}
+
+fn open<'a>(settings: SystemSettings, tools: impl Iterator<Item = &'a Tool>, problems: &mut Vec<Problem>) -> System {
+    match settings {
+        SystemSettings::Sqlite { path, place } => System::Sqlite(Sqlite::open(&path, &place, tools, problems)),
+        SystemSettings::Http(settings) => System::Http(Http::new(settings)),
+        SystemSettings::Sandbox(settings) => System::Sandbox(Sandbox::new(settings)),
+    }
+}
