@@ -218,7 +218,11 @@ impl<'a> Table<'a> {
                 continue;
             }
             let what = format!("`{name}` is {}", article(entry.value.get_ref().type_str()));
-            problems.push(Problem::error(self.file.place(&span), what, format!("write {}", String::EXPECTED)));
+            problems.push(Problem::error(
+                self.file.place(&span),
+                what,
+                format!("write {}", String::EXPECTED),
+            ));
         }
         read
     }

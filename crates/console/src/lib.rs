@@ -49,7 +49,9 @@ async fn admit(State(door): State<Door>, request: Request, next: Next) -> Respon
         Ok(_) => refuse(StatusCode::FORBIDDEN, "this door is for operators"),
         Err(refused) => {
             let mut response = refuse(StatusCode::UNAUTHORIZED, &refused.to_string());
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
             response
         }
     }

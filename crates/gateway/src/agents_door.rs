@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use ringfence_identity::{Door, challenge};
+use ringfence_identity::challenge;
 use ringfence_mcp::{Challenge, Content, Service, Settings, ToolCall, ToolDescription, ToolResult};
 use serde_json::json;
 
@@ -36,7 +36,9 @@ pub fn agents_door(gateway: &Gateway, settings: &DoorSettings) -> Router {
         allowed_origins: settings.origins.clone(),
         ..Settings::new("ringfence", env!("CARGO_PKG_VERSION"))
     };
-    metadata_routes(gateway, settings).merge(health_routes(gateway)).merge(ringfence_mcp::router(service, wire))
+    metadata_routes(gateway, settings)
+        .merge(health_routes(gateway))
+        .merge(ringfence_mcp::router(service, wire))
 }
 
 /// `/healthz`: the process answers. `/readyz`: calls can be recorded, and so carried.
@@ -77,9 +79,11 @@ impl Service for AgentsDoor {
     type Caller = Caller;
 
     async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Challenge> {
-        match self.gateway.inner.identify(Door::Agents, headers).await {
-            Ok((identified, token)) => self.with_scopes(Caller::new(identified, token)),
-            Err(refused) => Err(self.challenge(401, refused.error(), &self.settings.scopes, &refused.to_string())),
+        match self.gateway.caller(headers).await {
+            Ok(caller) => self.with_scopes(caller),
+            Err(refused) => {
+                Err(self.challenge(401, refused.error(), &self.settings.scopes, &refused.to_string()))
+            }
         }
     }
 
@@ -108,7 +112,12 @@ impl AgentsDoor {
     /// One challenge with all that is needed: the base scopes and those of the tool (MCP authorization, scope challenges).
     fn insufficient(&self, of_tool: &[String]) -> Challenge {
         let all: Vec<String> = self.settings.scopes.iter().chain(of_tool).cloned().collect();
-        self.challenge(403, Some("insufficient_scope"), &all, "the token lacks a scope; log in again with those named")
+        self.challenge(
+            403,
+            Some("insufficient_scope"),
+            &all,
+            "the token lacks a scope; log in again with those named",
+        )
     }
 
     fn challenge(&self, status: u16, error: Option<&str>, scopes: &[String], why: &str) -> Challenge {

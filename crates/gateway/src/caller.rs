@@ -16,8 +16,7 @@ pub struct Caller {
 
 impl Caller {
     /// A caller whose token was verified.
-    #[must_use]
-    pub fn new(identified: Identified, token: Secret) -> Self {
+    pub(crate) fn new(identified: Identified, token: Secret) -> Self {
         Self { identified: Arc::new(identified), token }
     }
 }

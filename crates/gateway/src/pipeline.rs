@@ -7,7 +7,8 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use ringfence_actions::{ActionSpace, Tool, unknown_tool};
 use ringfence_core::{
-    Call, CallId, Decision, GroupName, Permit, Refusal, RefusalClass, Retry, Rule, Run, Secret, Ticket, ToolName, Verdict, Wall,
+    Call, CallId, Decision, GroupName, Permit, Refusal, RefusalClass, Retry, Rule, Run, Secret, Ticket,
+    ToolName, Verdict, Wall,
 };
 use ringfence_identity::{Door, Identified, Identity};
 use ringfence_policy::Policies;
@@ -15,10 +16,10 @@ use ringfence_store::{Closing, ClosingWord, Journal, RefusedCall};
 use ringfence_tools::{Ended, Outcome, Systems};
 use uuid::Uuid;
 
+use crate::caller::{NotIdentified, presented};
 use crate::labels::Labels;
 use crate::limits::UnderWay;
 use crate::shutdown::Shutdown;
-use crate::caller::{NotIdentified, presented};
 use crate::{Asked, CallLimits, Caller, Clock, Reply};
 
 /// What a gateway is made of.
@@ -110,6 +111,14 @@ impl Gateway {
         self.inner.is_visible(tool, &self.inner.run_of(caller)).then(|| scope.to_owned())
     }
 
+    /// Who sent this request to the agents' door.
+    pub async fn caller(&self, headers: &HeaderMap) -> Result<Caller, NotIdentified> {
+        self.inner
+            .identify(Door::Agents, headers)
+            .await
+            .map(|(identified, token)| Caller::new(identified, token))
+    }
+
     /// Who sent this request to the people's door.
     pub async fn person(&self, headers: &HeaderMap) -> Result<Identified, NotIdentified> {
         self.inner.identify(Door::People, headers).await.map(|(identified, _)| identified)
@@ -118,7 +127,11 @@ impl Gateway {
     /// How the gateway is doing.
     #[must_use]
     pub fn status(&self) -> Status {
-        Status { ready: self.is_ready(), tools: self.inner.space.tools().count(), calls_under_way: self.shutdown.calls.len() }
+        Status {
+            ready: self.is_ready(),
+            tools: self.inner.space.tools().count(),
+            calls_under_way: self.shutdown.calls.len(),
+        }
     }
 
     /// Whether calls can be recorded, and so carried.
@@ -136,7 +149,11 @@ impl Gateway {
 
 impl Inner {
     /// Who sent a request with these headers, and the token that says so. A token that is refused is journalled.
-    pub(crate) async fn identify(&self, door: Door, headers: &HeaderMap) -> Result<(Identified, Secret), NotIdentified> {
+    pub(crate) async fn identify(
+        &self,
+        door: Door,
+        headers: &HeaderMap,
+    ) -> Result<(Identified, Secret), NotIdentified> {
         let token = presented(headers)?;
         match self.identity.identify(door, &token, self.clock.now()).await {
             Ok(identified) => Ok((identified, token)),
@@ -195,7 +212,9 @@ impl Inner {
         }
         match self.policies.decide(tool, call, &BTreeSet::new()) {
             Decision::Allow(permit) => Ok(permit),
-            Decision::Ask { approvers, rules, .. } => Err(Refused::by(Verdict::Ask, needs_approval(&approvers, rules))),
+            Decision::Ask { approvers, rules, .. } => {
+                Err(Refused::by(Verdict::Ask, needs_approval(&approvers, rules)))
+            }
             Decision::Deny { call, rules } if self.is_visible(tool, call.run()) => {
                 Err(Refused::by(Verdict::Deny, forbidden(rules)))
             }
@@ -284,8 +303,12 @@ impl Inner {
 
     /// What is said of a tool that does not exist, and of one that this run cannot see: the same.
     fn unknown(&self, run: &Run, asked: &str) -> Refused {
-        let permitted: Vec<ToolName> =
-            self.space.tools().filter(|tool| self.is_visible(tool, run)).map(|tool| tool.name().clone()).collect();
+        let permitted: Vec<ToolName> = self
+            .space
+            .tools()
+            .filter(|tool| self.is_visible(tool, run))
+            .map(|tool| tool.name().clone())
+            .collect();
         Refused::of(unknown_tool(asked, permitted.iter()))
     }
 }
@@ -326,13 +349,16 @@ fn forbidden(rules: Vec<Rule>) -> Refusal {
 fn needs_approval(approvers: &BTreeSet<GroupName>, rules: Vec<Rule>) -> Refusal {
     let groups = approvers.iter().map(|group| format!("`{group}`")).collect::<Vec<_>>().join(" and ");
     let message = format!("approval needed from {groups}; nothing was done");
-    let refusal = Refusal::new("approval_needed", RefusalClass::Approval, Wall::Approval, Retry::WithApproval, message);
+    let refusal =
+        Refusal::new("approval_needed", RefusalClass::Approval, Wall::Approval, Retry::WithApproval, message);
     Refusal { rules, allowed: Some(format!("the same call once {groups} approved it")), ..refusal }
 }
 
 fn stopped(tool: &Tool) -> Outcome {
-    let message = "the gateway had to stop while this call was under way; whether it took effect is not known";
-    let refusal = Refusal::new("outcome_unknown", RefusalClass::Internal, Wall::Limits, Retry::Never, message);
+    let message =
+        "the gateway had to stop while this call was under way; whether it took effect is not known";
+    let refusal =
+        Refusal::new("outcome_unknown", RefusalClass::Internal, Wall::Limits, Retry::Never, message);
     tracing::warn!(tool = %tool.name(), "a call was given up");
     Outcome { ended: Ended::Unknown(refusal), used: ringfence_tools::Used::default() }
 }

@@ -24,5 +24,3 @@ impl Reply {
         json!({ "refusal": refusal })
     }
 }
-
-

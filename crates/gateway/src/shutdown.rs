@@ -17,7 +17,10 @@ impl Shutdown {
     pub(crate) async fn finish(&self, grace: Duration) {
         self.calls.close();
         if tokio::time::timeout(grace, self.calls.wait()).await.is_err() {
-            tracing::warn!(calls = self.calls.len(), "calls did not finish in time and are closed as unknown");
+            tracing::warn!(
+                calls = self.calls.len(),
+                "calls did not finish in time and are closed as unknown"
+            );
             self.give_up.cancel();
             let _closed_in_time = tokio::time::timeout(Duration::from_secs(5), self.calls.wait()).await;
         }

@@ -20,7 +20,8 @@ pub fn metadata(resource: &str, issuers: &[String], scopes: &[String]) -> Value 
 /// Where the document is served: under the path of the resource (RFC 9728 §3.1), and at the root for clients that look there.
 #[must_use]
 pub fn metadata_paths(resource: &str) -> Vec<String> {
-    let path = Url::parse(resource).map_or_else(|_| String::new(), |url| url.path().trim_end_matches('/').to_owned());
+    let path = Url::parse(resource)
+        .map_or_else(|_| String::new(), |url| url.path().trim_end_matches('/').to_owned());
     let mut paths = vec![WELL_KNOWN.to_owned()];
     if !path.is_empty() {
         paths.push(format!("{WELL_KNOWN}{path}"));

@@ -162,7 +162,9 @@ impl TokenCheck {
         if lifetime > rules.lifetime_max_seconds {
             return Err(TokenRefused::Claims);
         }
-        let name = |claim| text(&claims, claim).filter(|text| !text.is_empty() && text.len() <= 256).map(str::to_owned);
+        let name = |claim| {
+            text(&claims, claim).filter(|text| !text.is_empty() && text.len() <= 256).map(str::to_owned)
+        };
         let subject = name("sub").ok_or(TokenRefused::Claims)?;
         let client = name("client_id").or_else(|| name("azp")).ok_or(TokenRefused::Claims)?;
         let scopes = text(&claims, "scope").unwrap_or_default().split(' ').filter(|word| !word.is_empty());
@@ -182,7 +184,8 @@ fn signature_alone(algorithm: jsonwebtoken::Algorithm) -> Validation {
 
 /// Media types know no case, and `application/` may be left out (RFC 7515 §4.1.9).
 fn is_type(given: &str, wanted: &str) -> bool {
-    let bare = given.get(..12).filter(|prefix| prefix.eq_ignore_ascii_case("application/")).and(given.get(12..));
+    let bare =
+        given.get(..12).filter(|prefix| prefix.eq_ignore_ascii_case("application/")).and(given.get(12..));
     bare.unwrap_or(given).eq_ignore_ascii_case(wanted)
 }
 

@@ -109,7 +109,8 @@ impl Exchange {
             form.push(("scope", scope.as_str()));
         }
         let request = self.fetcher.post(&self.settings.token_endpoint).form(&form);
-        let request = request.basic_auth(&self.settings.client_id, Some(self.settings.client_secret.expose()));
+        let request =
+            request.basic_auth(&self.settings.client_id, Some(self.settings.client_secret.expose()));
         let (status, answer) = json(request).await.map_err(|error| ExchangeRefused::Unreachable(error.0))?;
         if status != 200 {
             let code = answer.get("error").and_then(Value::as_str).unwrap_or("no error code");

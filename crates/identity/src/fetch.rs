@@ -75,7 +75,8 @@ pub(crate) async fn json(request: RequestBuilder) -> Result<(u16, Value), NoAnsw
             return Err(NoAnswer(format!("its answer is longer than {ANSWER_BYTES_MAX} bytes")));
         }
     }
-    let parsed = serde_json::from_slice(&body).map_err(|_| NoAnswer(format!("its answer ({status}) is not JSON")))?;
+    let parsed =
+        serde_json::from_slice(&body).map_err(|_| NoAnswer(format!("its answer ({status}) is not JSON")))?;
     Ok((status, parsed))
 }
 
@@ -85,10 +86,18 @@ mod tests {
 
     #[test]
     fn plain_http_never_leaves_the_machine() {
-        for good in ["https://login.example.com/jwks", "http://127.0.0.1:8789/jwks.json", "http://[::1]:1/x"] {
+        for good in ["https://login.example.com/jwks", "http://127.0.0.1:8789/jwks.json", "http://[::1]:1/x"]
+        {
             assert!(Endpoint::new(good).is_ok(), "{good}");
         }
-        for bad in ["http://login.example.com", "http://localhost/x", "https://u:p@x/", "file:///etc/passwd", "x", "https://x/#f"] {
+        for bad in [
+            "http://login.example.com",
+            "http://localhost/x",
+            "https://u:p@x/",
+            "file:///etc/passwd",
+            "x",
+            "https://x/#f",
+        ] {
             assert!(Endpoint::new(bad).is_err(), "{bad}");
         }
     }

@@ -45,7 +45,12 @@ impl Identity {
     }
 
     /// Who sent this token to this door.
-    pub async fn identify(&self, door: Door, token: &Secret, now: Instant) -> Result<Identified, TokenRefused> {
+    pub async fn identify(
+        &self,
+        door: Door,
+        token: &Secret,
+        now: Instant,
+    ) -> Result<Identified, TokenRefused> {
         let check = match door {
             Door::Agents => &self.agents,
             Door::People => &self.people,

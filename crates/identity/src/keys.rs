@@ -94,7 +94,12 @@ impl Keys {
     }
 
     /// The key of this name, for this algorithm.
-    pub(crate) async fn key(&self, kid: &str, algorithm: SigningAlgorithm, now: Instant) -> Result<DecodingKey, NoKey> {
+    pub(crate) async fn key(
+        &self,
+        kid: &str,
+        algorithm: SigningAlgorithm,
+        now: Instant,
+    ) -> Result<DecodingKey, NoKey> {
         if let Some(key) = self.known.read().await.key(self.source.is_some(), kid, algorithm, now) {
             return Ok(key);
         }
@@ -118,7 +123,13 @@ impl Known {
         self.fetched.is_some_and(|fetched| is_within(fetched, now, KEEP))
     }
 
-    fn key(&self, expires: bool, kid: &str, algorithm: SigningAlgorithm, now: Instant) -> Option<DecodingKey> {
+    fn key(
+        &self,
+        expires: bool,
+        kid: &str,
+        algorithm: SigningAlgorithm,
+        now: Instant,
+    ) -> Option<DecodingKey> {
         if expires && !self.is_fresh(now) {
             return None;
         }
@@ -141,5 +152,6 @@ async fn fetch(endpoint: &Endpoint, fetcher: &Fetcher) -> Result<JwkSet, NoAnswe
     if status != 200 {
         return Err(NoAnswer(format!("it answered {status}")));
     }
-    serde_json::from_value(document).map_err(|error| NoAnswer(format!("its answer is not a key set: {error}")))
+    serde_json::from_value(document)
+        .map_err(|error| NoAnswer(format!("its answer is not a key set: {error}")))
 }

@@ -15,7 +15,8 @@ const AUDIENCE: &str = "http://127.0.0.1:8787/mcp";
 const PEOPLE: &str = "http://127.0.0.1:8788";
 
 fn settings(listen: &str) -> IssuerSettings {
-    let bob = User { groups: vec!["analysts".into()], claims: BTreeMap::from([("tenant".into(), "acme".into())]) };
+    let bob =
+        User { groups: vec!["analysts".into()], claims: BTreeMap::from([("tenant".into(), "acme".into())]) };
     IssuerSettings {
         listen: listen.parse().unwrap(),
         groups_claim: "groups".into(),
@@ -36,7 +37,13 @@ fn with(name: &str, value: Value) -> Map<String, Value> {
         "iss": "http://127.0.0.1:8789", "sub": "bob", "aud": AUDIENCE, "iat": now, "exp": now + 60, "client_id": "cli"
     });
     claims[name] = value;
-    claims.as_object().unwrap().iter().filter(|(_, value)| !value.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect()
+    claims
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect()
 }
 
 #[tokio::test]
@@ -46,12 +53,21 @@ async fn a_token_that_is_wrong_in_any_one_way_is_refused_for_that() {
     let check = issuer.check(AUDIENCE).unwrap();
     let der = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, key.expose()).unwrap();
     let signing = EncodingKey::from_ec_der(&der);
-    let header = Header { typ: Some("at+jwt".into()), kid: Some("development-1".into()), ..Header::new(Algorithm::ES256) };
-    let sign = |header: &Header, claims: &Map<String, Value>| Secret::new(jsonwebtoken::encode(header, claims, &signing).unwrap());
+    let header = Header {
+        typ: Some("at+jwt".into()),
+        kid: Some("development-1".into()),
+        ..Header::new(Algorithm::ES256)
+    };
+    let sign = |header: &Header, claims: &Map<String, Value>| {
+        Secret::new(jsonwebtoken::encode(header, claims, &signing).unwrap())
+    };
     let now = NOW.seconds();
 
     // The control: the same claims, unchanged, pass.
-    assert_eq!(check.check(&sign(&header, &with("x", Value::Null)), NOW).await.map(|token| token.subject), Ok("bob".into()));
+    assert_eq!(
+        check.check(&sign(&header, &with("x", Value::Null)), NOW).await.map(|token| token.subject),
+        Ok("bob".into())
+    );
     let by_claim = [
         ("iss", json!("http://evil"), TokenRefused::Issuer),
         ("iss", json!(["http://127.0.0.1:8789"]), TokenRefused::Issuer),
@@ -90,12 +106,15 @@ async fn a_token_that_is_wrong_in_any_one_way_is_refused_for_that() {
     let payload = signed.split_once('.').unwrap().1;
     let encode = |text: &str| base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, text);
     // A foreign key under a known name, no algorithm at all, the public key taken for a shared secret, a changed payload.
-    let foreign = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, new_key().unwrap().expose()).unwrap();
+    let foreign =
+        base64::Engine::decode(&base64::engine::general_purpose::STANDARD, new_key().unwrap().expose())
+            .unwrap();
     let foreign = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ec_der(&foreign)).unwrap();
     let none = format!("{}.{payload}.", encode(r#"{"alg":"none","typ":"at+jwt","kid":"development-1"}"#));
     let shared = Header { alg: Algorithm::HS256, ..header.clone() };
     let shared = jsonwebtoken::encode(&shared, &claims, &EncodingKey::from_secret(b"public key")).unwrap();
-    let altered = format!("{}.{}.{signature}", signed.split_once('.').unwrap().0, encode(&payload.to_uppercase()));
+    let altered =
+        format!("{}.{}.{signature}", signed.split_once('.').unwrap().0, encode(&payload.to_uppercase()));
     for (token, why) in [
         (foreign, TokenRefused::Signature),
         (none, TokenRefused::Malformed),
@@ -115,7 +134,10 @@ async fn a_token_for_one_door_is_refused_at_the_other() {
     let token = issuer.mint(minting(), NOW).ok().unwrap();
     let identified = identity.identify(Door::Agents, &token, NOW).await.unwrap();
     assert_eq!(identified.principal.subject(), "bob");
-    assert_eq!(identified.principal.groups().iter().map(ringfence_core::GroupName::as_str).collect::<Vec<_>>(), ["analysts"]);
+    assert_eq!(
+        identified.principal.groups().iter().map(ringfence_core::GroupName::as_str).collect::<Vec<_>>(),
+        ["analysts"]
+    );
     assert_eq!(identity.identify(Door::People, &token, NOW).await.err(), Some(TokenRefused::Audience));
 }
 
@@ -145,17 +167,38 @@ async fn an_exchange_gives_a_token_in_the_users_name_for_one_system_alone() {
     let tickets = exchange("https://tickets", "edit", issuer.gateway_secret());
     let token = tickets.token_for(&subject, NOW).await.ok().unwrap();
     let claims = issuer.check("https://tickets").unwrap().check(&token, NOW).await.unwrap().claims;
-    assert_eq!((&claims["sub"], &claims["act"]["act"]["sub"], &claims["tenant"]), (&json!("bob"), &json!("cli"), &json!("acme")));
+    assert_eq!(
+        (&claims["sub"], &claims["act"]["act"]["sub"], &claims["tenant"]),
+        (&json!("bob"), &json!("cli"), &json!("acme"))
+    );
     assert!(token.expose() != subject.expose());
     assert_eq!(tickets.token_for(&subject, NOW).await.ok().unwrap().expose(), token.expose(), "kept");
     let later = Instant(NOW.0 + 55_000);
-    assert_ne!(tickets.token_for(&subject, later).await.ok().unwrap().expose(), token.expose(), "not beyond its life");
+    assert_ne!(
+        tickets.token_for(&subject, later).await.ok().unwrap().expose(),
+        token.expose(),
+        "not beyond its life"
+    );
 
-    let refused = async |exchange: Exchange, subject: &Secret| exchange.token_for(subject, NOW).await.err().map(|error| error.to_string());
+    let refused = async |exchange: Exchange, subject: &Secret| {
+        exchange.token_for(subject, NOW).await.err().map(|error| error.to_string())
+    };
     let said = |code: &str| Some(format!("the issuer refused the exchange: {code}"));
-    assert_eq!(refused(exchange("https://other", "edit", issuer.gateway_secret()), &subject).await, said("invalid_target"));
-    assert_eq!(refused(exchange("https://tickets", "admin", issuer.gateway_secret()), &subject).await, said("invalid_scope"));
-    assert_eq!(refused(exchange("https://tickets", "edit", Secret::new("guess".into())), &subject).await, said("invalid_client"));
-    assert_eq!(refused(exchange("https://tickets", "edit", issuer.gateway_secret()), &token).await, said("invalid_grant"));
+    assert_eq!(
+        refused(exchange("https://other", "edit", issuer.gateway_secret()), &subject).await,
+        said("invalid_target")
+    );
+    assert_eq!(
+        refused(exchange("https://tickets", "admin", issuer.gateway_secret()), &subject).await,
+        said("invalid_scope")
+    );
+    assert_eq!(
+        refused(exchange("https://tickets", "edit", Secret::new("guess".into())), &subject).await,
+        said("invalid_client")
+    );
+    assert_eq!(
+        refused(exchange("https://tickets", "edit", issuer.gateway_secret()), &token).await,
+        said("invalid_grant")
+    );
     serving.abort();
 }

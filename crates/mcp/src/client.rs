@@ -51,9 +51,18 @@ pub struct Unanswered(String);
 
 impl Client {
     /// A client that presents this token, if any.
-    pub fn new(url: impl Into<String>, bearer: Option<String>, revision: Revision) -> Result<Self, Unanswered> {
+    pub fn new(
+        url: impl Into<String>,
+        bearer: Option<String>,
+        revision: Revision,
+    ) -> Result<Self, Unanswered> {
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_mins(1)).build();
-        Ok(Self { http: http.map_err(|error| Unanswered(error.to_string()))?, url: url.into(), bearer, revision })
+        Ok(Self {
+            http: http.map_err(|error| Unanswered(error.to_string()))?,
+            url: url.into(),
+            bearer,
+            revision,
+        })
     }
 
     /// All tools, page by page.
@@ -74,7 +83,8 @@ impl Client {
 
     /// Calls a tool.
     pub async fn call(&self, call: ToolCall) -> Result<Answer, Unanswered> {
-        let params = [("name".to_owned(), call.name.into()), ("arguments".to_owned(), Value::Object(call.arguments))];
+        let params =
+            [("name".to_owned(), call.name.into()), ("arguments".to_owned(), Value::Object(call.arguments))];
         self.request("tools/call", params.into_iter().collect()).await
     }
 
@@ -116,14 +126,19 @@ impl Client {
     }
 
     /// Sends exactly these headers, with the token, and exactly this body.
-    pub async fn send(&self, headers: HeaderMap, body: impl Into<reqwest::Body>) -> Result<Answer, Unanswered> {
+    pub async fn send(
+        &self,
+        headers: HeaderMap,
+        body: impl Into<reqwest::Body>,
+    ) -> Result<Answer, Unanswered> {
         let mut request = self.http.post(&self.url).headers(headers).body(body);
         if let Some(bearer) = &self.bearer {
             request = request.bearer_auth(bearer);
         }
         let response = request.send().await.map_err(|error| Unanswered(error.to_string()))?;
         let status: StatusCode = response.status();
-        let challenge = response.headers().get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let challenge =
+            response.headers().get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let bytes = response.bytes().await.map_err(|error| Unanswered(error.to_string()))?;
         let limits = Limits { bytes_max: 64 << 20, ..Limits::default() };
         let body = read(&bytes, &limits).unwrap_or_default();

@@ -6,7 +6,11 @@ use base64::engine::general_purpose::STANDARD;
 /// A value as it stands in a header.
 pub(crate) fn encode(value: &str) -> String {
     let is_plain = value.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) && value.trim() == value;
-    if is_plain && payload(value).is_none() { value.to_owned() } else { format!("=?base64?{}?=", STANDARD.encode(value)) }
+    if is_plain && payload(value).is_none() {
+        value.to_owned()
+    } else {
+        format!("=?base64?{}?=", STANDARD.encode(value))
+    }
 }
 
 /// The value that a header stands for; `None` where its wrapping is malformed.

@@ -166,7 +166,9 @@ mod tests {
             assert!(rejected(text).contains("stands twice"), "{text}: {}", rejected(text));
         }
         assert!(rejected(r#"{"$serde_json::private::Number":"1"}"#).contains("reserved"));
-        for text in ["", "{", "{}x", "\u{feff}{}", "nan", "01", "[1,]", r#""\ud800""#, "{'a':1}", "[1] [2]", "//\n{}"] {
+        for text in
+            ["", "{", "{}x", "\u{feff}{}", "nan", "01", "[1,]", r#""\ud800""#, "{'a':1}", "[1] [2]", "//\n{}"]
+        {
             assert!(rejected(text).contains("not JSON"), "{text}");
         }
         assert!(read(b"\"\xff\"", &Limits::default()).is_err());

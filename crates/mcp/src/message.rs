@@ -6,7 +6,11 @@ use serde_json::{Map, Value, json};
 /// A message from a client.
 #[derive(Debug)]
 pub(crate) enum Message {
-    Request { id: Value, method: String, params: Map<String, Value> },
+    Request {
+        id: Value,
+        method: String,
+        params: Map<String, Value>,
+    },
     Notification,
     /// An answer to a question that was never asked here.
     Response,
@@ -17,7 +21,11 @@ impl Message {
     pub(crate) fn read(parsed: Value) -> Result<Self, RpcError> {
         let mut object = match parsed {
             Value::Object(object) => object,
-            Value::Array(_) => return Err(RpcError::invalid_request("batches are not part of this protocol; send one message")),
+            Value::Array(_) => {
+                return Err(RpcError::invalid_request(
+                    "batches are not part of this protocol; send one message",
+                ));
+            }
             _ => return Err(RpcError::invalid_request("a message is a JSON object")),
         };
         if object.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
@@ -25,9 +33,15 @@ impl Message {
         }
         let Some(method) = object.remove("method") else {
             let is_answer = object.contains_key("result") || object.contains_key("error");
-            return if is_answer { Ok(Self::Response) } else { Err(RpcError::invalid_request("`method` is missing")) };
+            return if is_answer {
+                Ok(Self::Response)
+            } else {
+                Err(RpcError::invalid_request("`method` is missing"))
+            };
         };
-        let Value::String(method) = method else { return Err(RpcError::invalid_request("`method` must be a string")) };
+        let Value::String(method) = method else {
+            return Err(RpcError::invalid_request("`method` must be a string"));
+        };
         let params = match object.remove("params") {
             None => Map::new(),
             Some(Value::Object(params)) => params,
@@ -35,7 +49,9 @@ impl Message {
         };
         match object.remove("id") {
             None => Ok(Self::Notification),
-            Some(id) if id.is_string() || id.is_i64() || id.is_u64() => Ok(Self::Request { id, method, params }),
+            Some(id) if id.is_string() || id.is_i64() || id.is_u64() => {
+                Ok(Self::Request { id, method, params })
+            }
             Some(_) => Err(RpcError::invalid_request("`id` must be a string or an integer")),
         }
     }

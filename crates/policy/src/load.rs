@@ -75,7 +75,7 @@ impl Policies {
         let before = problems.len();
         let loaded: Vec<Loaded> = files.iter().flat_map(|file| read_file(file, problems)).collect();
         let schema = cedar_schema(space, problems)?;
-        validate(&loaded, &schema, problems);
+        validate(&loaded, space, &schema, problems);
         let is_sound =
             !problems.iter().skip(before).any(|problem| problem.level == ringfence_core::Level::Error);
         let types = EntityTypes { user: type_name("User")?, group: type_name("Group")? };
@@ -171,7 +171,7 @@ fn approver(
     }
 }
 
-fn validate(loaded: &[Loaded], schema: &Schema, problems: &mut Vec<Problem>) {
+fn validate(loaded: &[Loaded], space: &ActionSpace, schema: &Schema, problems: &mut Vec<Problem>) {
     let places: HashMap<&PolicyId, &Place> = loaded.iter().map(|one| (one.policy.id(), &one.place)).collect();
     let place_of =
         |id: &PolicyId| places.get(id).map_or_else(|| Place::start("policies"), |place| (*place).clone());
@@ -188,10 +188,27 @@ fn validate(loaded: &[Loaded], schema: &Schema, problems: &mut Vec<Problem>) {
             format!("this policy does not fit the action-space: {}", without_prefix(&error.to_string()));
         problems.push(Problem::error(place_of(error.policy_id()), what, help(error)));
     }
-    for warning in result.validation_warnings() {
+    let waiting: BTreeSet<&PolicyId> =
+        loaded.iter().filter(|one| waits_for_tools(&one.policy, space)).map(|one| one.policy.id()).collect();
+    for warning in result.validation_warnings().filter(|warning| !waiting.contains(warning.policy_id())) {
         let what = without_prefix(&warning.to_string()).to_owned();
-        problems.push(Problem::warn(place_of(warning.policy_id()), what, help(warning)));
+        let instead = warning.help().map_or_else(
+            || "correct what can never hold, or delete the policy".to_owned(),
+            |help| help.to_string(),
+        );
+        problems.push(Problem::warn(place_of(warning.policy_id()), what, instead));
     }
+}
+
+/// Whether this is a forbid on effects that no tool has yet: a guard for tools to come, and no mistake.
+fn waits_for_tools(policy: &Policy, space: &ActionSpace) -> bool {
+    let ActionConstraint::In(groups) = policy.action_constraint() else { return false };
+    let present: BTreeSet<EntityUid> = space
+        .tools()
+        .flat_map(|tool| [schema::effect_group(tool.effect()), tool.name().as_str().to_owned()])
+        .filter_map(|name| uid("Action", &name))
+        .collect();
+    policy.effect() == Effect::Forbid && groups.iter().all(|group| !present.contains(group))
 }
 
 /// Cedar begins with "for policy `ID`, "; the place says that already.

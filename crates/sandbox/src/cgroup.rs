@@ -59,13 +59,16 @@ impl Cgroup {
     /// The most memory at one time, in bytes.
     pub(crate) fn memory_peak(&self) -> u64 {
         let file = self.file("memory", "memory.max_usage_in_bytes");
-        file.and_then(|file| fs::read_to_string(file).ok()).and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+        file.and_then(|file| fs::read_to_string(file).ok())
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(0)
     }
 
     /// Whether a process was killed for want of memory.
     pub(crate) fn was_out_of_memory(&self) -> bool {
         let text = self.file("memory", "memory.oom_control").and_then(|file| fs::read_to_string(file).ok());
-        let kills = text.as_deref().unwrap_or_default().lines().find_map(|line| line.strip_prefix("oom_kill "));
+        let kills =
+            text.as_deref().unwrap_or_default().lines().find_map(|line| line.strip_prefix("oom_kill "));
         kills.and_then(|count| count.trim().parse::<u64>().ok()).is_some_and(|count| count > 0)
     }
 
@@ -88,7 +91,8 @@ impl Cgroup {
 
     fn write(&self, controller: &str, name: &str, value: u64) -> io::Result<()> {
         let file = self.file(controller, name).ok_or(io::ErrorKind::NotFound)?;
-        fs::write(&file, value.to_string()).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
+        fs::write(&file, value.to_string())
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
     }
 }
 

@@ -24,7 +24,10 @@ pub fn strongest(language: Language) -> Result<Profile, Refused> {
     let machine = probe();
     let mut profile = Profile::new(language);
     if machine.landlock_abi < profile.landlock_abi_min {
-        let reason = format!("this kernel has ABI {}, and {} is needed", machine.landlock_abi, profile.landlock_abi_min);
+        let reason = format!(
+            "this kernel has ABI {}, and {} is needed",
+            machine.landlock_abi, profile.landlock_abi_min
+        );
         return Err(Refused::new("landlock", reason));
     }
     profile.resources = if machine.cgroup { Resources::Cgroup } else { Resources::RlimitsOnly };

@@ -221,6 +221,9 @@ pub struct InputFile {
 impl InputFile {
     pub(crate) fn has_plain_name(&self) -> bool {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-        !self.name.is_empty() && self.name.len() <= 255 && !self.name.starts_with('.') && self.name.bytes().all(is_plain)
+        !self.name.is_empty()
+            && self.name.len() <= 255
+            && !self.name.starts_with('.')
+            && self.name.bytes().all(is_plain)
     }
 }

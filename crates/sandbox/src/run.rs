@@ -27,9 +27,16 @@ static RUNS: AtomicU32 = AtomicU32::new(0);
 /// Completes when nothing of it is left. When `cancelled` completes first, or when this future is dropped, everything in the
 /// sandbox is killed at once. Must be called in a tokio runtime, in an executable whose `main` begins with
 /// [`crate::enter_if_jail`].
-pub async fn run(profile: &Profile, program: Program, cancelled: impl Future<Output = ()>) -> Result<Outcome, Refused> {
+pub async fn run(
+    profile: &Profile,
+    program: Program,
+    cancelled: impl Future<Output = ()>,
+) -> Result<Outcome, Refused> {
     if let Some(file) = program.files.iter().find(|file| !file.has_plain_name()) {
-        return Err(Refused::new("input", format!("`{}` is not a plain file name", file.name.escape_debug())));
+        return Err(Refused::new(
+            "input",
+            format!("`{}` is not a plain file name", file.name.escape_debug()),
+        ));
     }
     let number = RUNS.fetch_add(1, Ordering::Relaxed);
     let (mut control, mut child) = start().map_err(|error| Refused::new("jail", error))?;
@@ -75,7 +82,8 @@ async fn supervise(
                 () = &mut cancelled, if early.is_none() => early = Some(Ended::Cancelled),
                 () = &mut deadline => return Err(Refused::new("jail", "it did not end in time")),
             }
-            let is_over = |captured: &Option<(Captured, bool)>| captured.as_ref().is_some_and(|(_, is_over)| *is_over);
+            let is_over =
+                |captured: &Option<(Captured, bool)>| captured.as_ref().is_some_and(|(_, is_over)| *is_over);
             if early.is_none() && (is_over(&out) || is_over(&err)) {
                 early = Some(Ended::OutputLimit);
             }
@@ -84,7 +92,8 @@ async fn supervise(
             }
         }
     }
-    let mut report: Report = serde_json::from_slice(&bytes).map_err(|_| Refused::new("jail", "it ended without a report"))?;
+    let mut report: Report =
+        serde_json::from_slice(&bytes).map_err(|_| Refused::new("jail", "it ended without a report"))?;
     if let (Report::Done { ended, .. }, Some(early)) = (&mut report, early) {
         // A program that had ended before it could be stopped ended as it did.
         if *ended == Ended::Cancelled {

@@ -38,11 +38,15 @@ pub(crate) fn clone(namespaces: u64) -> io::Result<Side> {
     };
     // SAFETY: the struct outlives the call and its size is passed. Without CLONE_VM the child has a copy of the memory, and
     // the process has one thread, so no lock is held by a thread that the child lacks.
-    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<CloneArguments>()) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<CloneArguments>()) };
     match check(result)? {
         0 => Ok(Side::Child),
         // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
-        pid => Ok(Side::Parent { pid: u32::try_from(pid).unwrap_or(0), pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
+        pid => Ok(Side::Parent {
+            pid: u32::try_from(pid).unwrap_or(0),
+            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+        }),
     }
 }
 
@@ -135,7 +139,8 @@ pub(crate) fn landlock_abi() -> io::Result<u32> {
 pub(crate) fn landlock_create(ruleset: &LandlockRuleset, size: usize) -> io::Result<OwnedFd> {
     let size = size.min(size_of::<LandlockRuleset>());
     // SAFETY: the struct outlives the call, and `size` is not beyond it.
-    let result = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::from_ref(ruleset), size, 0_u32) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::from_ref(ruleset), size, 0_u32) };
     let fd = i32::try_from(check(result)?).map_err(io::Error::other)?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
@@ -147,7 +152,13 @@ pub(crate) fn landlock_allow(ruleset: impl AsFd, path: impl AsFd, allowed: u64) 
     let rule = LandlockPath { allowed, parent: path.as_fd().as_raw_fd() };
     // SAFETY: the struct outlives the call and is laid out as the kernel wants it.
     let result = unsafe {
-        libc::syscall(libc::SYS_landlock_add_rule, ruleset.as_fd().as_raw_fd(), PATH_BENEATH, &raw const rule, 0_u32)
+        libc::syscall(
+            libc::SYS_landlock_add_rule,
+            ruleset.as_fd().as_raw_fd(),
+            PATH_BENEATH,
+            &raw const rule,
+            0_u32,
+        )
     };
     check(result).map(drop)
 }
@@ -155,7 +166,8 @@ pub(crate) fn landlock_allow(ruleset: impl AsFd, path: impl AsFd, allowed: u64) 
 /// `landlock_restrict_self(2)`.
 pub(crate) fn landlock_restrict(ruleset: impl AsFd) -> io::Result<()> {
     // SAFETY: no memory is passed.
-    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_fd().as_raw_fd(), 0_u32) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_fd().as_raw_fd(), 0_u32) })
+        .map(drop)
 }
 
 fn check(result: i64) -> io::Result<i64> {

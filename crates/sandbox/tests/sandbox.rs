@@ -2,7 +2,13 @@
 //!
 //! The executable is its own jail, so the tests have a `main` of their own. Attacks stay on this machine, end by
 //! themselves and never run without the layer that keeps them from harm: what would harm is tried with its wall alone.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::print_stderr, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "tests"
+)]
 
 use std::io::Read as _;
 use std::net::TcpListener;
@@ -10,12 +16,18 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use ringfence_sandbox::{Captured, Ended, InputFile, Language, Layer, Outcome, Profile, Program, Refused, Resources, probe, run, strongest};
+use ringfence_sandbox::{
+    Captured, Ended, InputFile, Language, Layer, Outcome, Profile, Program, Refused, Resources, probe, run,
+    strongest,
+};
 
 fn main() -> ExitCode {
     ringfence_sandbox::enter_if_jail();
     let tests: &[(&str, fn())] = &[
-        ("a_program_runs_and_its_receipt_names_every_layer", a_program_runs_and_its_receipt_names_every_layer),
+        (
+            "a_program_runs_and_its_receipt_names_every_layer",
+            a_program_runs_and_its_receipt_names_every_layer,
+        ),
         ("bash_runs_too_and_sees_a_small_world", bash_runs_too_and_sees_a_small_world),
         ("files_go_in_and_their_names_are_plain", files_go_in_and_their_names_are_plain),
         ("deleting_everything_deletes_the_sandbox_alone", deleting_everything_deletes_the_sandbox_alone),
@@ -40,13 +52,20 @@ fn main() -> ExitCode {
         let test = *test;
         // The numbers of system calls in it are those of one architecture.
         let is_elsewhere = *name == "forbidden_system_calls_fail" && std::env::consts::ARCH != "x86_64";
-        Trial::test(*name, move || std::panic::catch_unwind(test).map_err(|cause| Failed::from(text_of(&*cause)))).with_ignored_flag(is_elsewhere)
+        Trial::test(*name, move || {
+            std::panic::catch_unwind(test).map_err(|cause| Failed::from(text_of(&*cause)))
+        })
+        .with_ignored_flag(is_elsewhere)
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }
 
 fn text_of(cause: &(dyn std::any::Any + Send)) -> String {
-    cause.downcast_ref::<String>().cloned().or_else(|| cause.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
+    cause
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| cause.downcast_ref::<&str>().map(ToString::to_string))
+        .unwrap_or_default()
 }
 
 fn python() -> Profile {
@@ -60,7 +79,8 @@ fn python() -> Profile {
 /// The profile with these layers alone, besides those without which nothing would be confined to a test.
 fn with_only(profile: &Profile, kept: &[Layer]) -> Profile {
     let always = [Layer::UserNamespace, Layer::PidNamespace, Layer::OtherNamespaces, Layer::Limits];
-    let off: Vec<Layer> = Layer::ALL.into_iter().filter(|layer| !kept.contains(layer) && !always.contains(layer)).collect();
+    let off: Vec<Layer> =
+        Layer::ALL.into_iter().filter(|layer| !kept.contains(layer) && !always.contains(layer)).collect();
     profile.clone().dangerously_without(&off)
 }
 
@@ -124,8 +144,18 @@ fn deleting_everything_deletes_the_sandbox_alone() {
         assert_eq!(count(), before);
     }
     // The control: within its own folders it does delete.
-    assert_eq!(printed(&bash, "touch /work/a /tmp/b; rm -rf --no-preserve-root / 2>/dev/null; ls -A /work /tmp | grep -c '^[ab]$'; true"), "0");
-    assert_eq!(printed(&bash, "echo fine; ls /usr/bin/env"), "fine\n/usr/bin/env", "the next run finds everything in place");
+    assert_eq!(
+        printed(
+            &bash,
+            "touch /work/a /tmp/b; rm -rf --no-preserve-root / 2>/dev/null; ls -A /work /tmp | grep -c '^[ab]$'; true"
+        ),
+        "0"
+    );
+    assert_eq!(
+        printed(&bash, "echo fine; ls /usr/bin/env"),
+        "fine\n/usr/bin/env",
+        "the next run finds everything in place"
+    );
 }
 
 fn the_hosts_files_are_not_there() {
@@ -147,7 +177,10 @@ fn the_hosts_processes_are_not_there() {
     let attack = "import os\nprint(sum(name.isdigit() for name in os.listdir('/proc')))";
     let seen: usize = printed(&python(), attack).parse().unwrap();
     assert!((1..=3).contains(&seen), "{seen}");
-    let on_host = std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok());
+    let on_host = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok());
     assert!(on_host.count() > 3, "the control: the host has more");
     let kill = format!("import os\nos.kill({}, 0)", std::process::id());
     assert!(play(&python(), &kill).stderr.text.contains("ProcessLookupError"));
@@ -155,7 +188,10 @@ fn the_hosts_processes_are_not_there() {
 
 fn no_environment_and_no_descriptor_comes_in() {
     let control = std::process::Command::new("/usr/bin/env").env("SECRET_TOKEN", "s3cret").output().unwrap();
-    assert!(String::from_utf8_lossy(&control.stdout).contains("s3cret"), "the control: an ordinary child inherits");
+    assert!(
+        String::from_utf8_lossy(&control.stdout).contains("s3cret"),
+        "the control: an ordinary child inherits"
+    );
     let source = "import os\nprint(sorted(os.environ))\nprint(sorted(os.listdir('/proc/self/fd')))\n\
                   for path in ['/proc/1/environ', '/proc/1/mem', '/proc/1/maps']:\n    try:\n        print(open(path, 'rb').read(100))\n    except OSError as error:\n        print(path, type(error).__name__)";
     let seen = printed(&python(), source);
@@ -254,24 +290,37 @@ unknown Function not implemented";
     assert_eq!(said, expected);
     let without = python().dangerously_without(&[Layer::Seccomp]);
     let control = printed(&without, source);
-    assert!(control.contains("ptrace through") && control.contains("af_inet through"), "the control: {control}");
+    assert!(
+        control.contains("ptrace through") && control.contains("af_inet through"),
+        "the control: {control}"
+    );
 }
 
 fn no_user_namespace_can_be_made_inside() {
     let source = "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\nprint(libc.unshare(0x10000000), os.strerror(ctypes.get_errno()))";
     let with = |layers: &[Layer]| printed(&with_only(&python(), layers), source);
     assert_eq!(with(&[Layer::OwnRoot]), "0 Success", "the control: without both walls there is one");
-    assert_eq!(with(&[Layer::OwnRoot, Layer::NoNestedNamespaces]), "-1 No space left on device", "the kernel's count, alone");
+    assert_eq!(
+        with(&[Layer::OwnRoot, Layer::NoNestedNamespaces]),
+        "-1 No space left on device",
+        "the kernel's count, alone"
+    );
     assert_eq!(with(&[Layer::OwnRoot, Layer::Seccomp]), "-1 Operation not permitted", "the filter, alone");
 }
 
 fn there_are_no_privileges() {
     let source = "print([line.split()[1] for line in open('/proc/self/status') if line.startswith(('Cap', 'NoNewPrivs'))])";
     let none = "0000000000000000";
-    assert_eq!(printed(&python(), source), format!("['{none}', '{none}', '{none}', '{none}', '{none}', '1']"));
+    assert_eq!(
+        printed(&python(), source),
+        format!("['{none}', '{none}', '{none}', '{none}', '{none}', '1']")
+    );
     let control = printed(&python().dangerously_without(&[Layer::NoPrivileges, Layer::Seccomp]), source);
     assert!(!control.contains("'1']"), "the control: {control}");
-    let writes = printed(&python(), "import os\nfor path in ['/x', '/usr/x', '/etc/x', '/dev/x', '/program/main.py', '/proc/sys/kernel/x']:\n    try:\n        open(path, 'w'); print('through', path)\n    except OSError as error:\n        pass\nprint('none')");
+    let writes = printed(
+        &python(),
+        "import os\nfor path in ['/x', '/usr/x', '/etc/x', '/dev/x', '/program/main.py', '/proc/sys/kernel/x']:\n    try:\n        open(path, 'w'); print('through', path)\n    except OSError as error:\n        pass\nprint('none')",
+    );
     assert_eq!(writes, "none");
 }
 
@@ -304,7 +353,9 @@ fn a_memory_bomb_is_held() {
     let outcome = play(&profile, attack);
     match profile.resources {
         Resources::Cgroup => assert_eq!(outcome.ended, Ended::OutOfMemory),
-        Resources::RlimitsOnly => assert!(outcome.stderr.text.contains("MemoryError"), "{}", outcome.stderr.text),
+        Resources::RlimitsOnly => {
+            assert!(outcome.stderr.text.contains("MemoryError"), "{}", outcome.stderr.text)
+        }
     }
     assert!(outcome.receipt.nothing_left);
 }
@@ -328,23 +379,31 @@ fn time_is_up_even_for_a_grandchild() {
     let mut profile = python();
     profile.limits.wall = Duration::from_millis(700);
     let began = Instant::now();
-    let outcome = play(&profile, "import subprocess\nsubprocess.Popen(['/usr/bin/sleep', '60'])\nprint('started', flush=True)\nwhile True: pass");
+    let outcome = play(
+        &profile,
+        "import subprocess\nsubprocess.Popen(['/usr/bin/sleep', '60'])\nprint('started', flush=True)\nwhile True: pass",
+    );
     assert_eq!((outcome.ended, outcome.stdout.text.as_str()), (Ended::Timeout, "started\n"));
     assert!(began.elapsed() < Duration::from_secs(8));
     // A grandchild that is left in the background neither survives nor holds the run open.
     let began = Instant::now();
-    assert_eq!(play(&profile, "import subprocess\nsubprocess.Popen(['/usr/bin/sleep', '71'])").ended, Ended::Exit(0));
+    assert_eq!(
+        play(&profile, "import subprocess\nsubprocess.Popen(['/usr/bin/sleep', '71'])").ended,
+        Ended::Exit(0)
+    );
     assert!(began.elapsed() < Duration::from_secs(8));
     assert!(!is_running("/usr/bin/sleep\0"), "no sleeper of a sandbox is left on the machine");
 }
 
 fn is_running(command: &str) -> bool {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    processes.filter_map(|entry| {
-        let mut text = String::new();
-        std::fs::File::open(entry.path().join("cmdline")).ok()?.read_to_string(&mut text).ok()?;
-        Some(text)
-    }).any(|text| text.starts_with(command) && (text.ends_with("60\0") || text.ends_with("71\0")))
+    processes
+        .filter_map(|entry| {
+            let mut text = String::new();
+            std::fs::File::open(entry.path().join("cmdline")).ok()?.read_to_string(&mut text).ok()?;
+            Some(text)
+        })
+        .any(|text| text.starts_with(command) && (text.ends_with("60\0") || text.ends_with("71\0")))
 }
 
 fn too_much_output_ends_the_program() {
@@ -368,7 +427,8 @@ fn who_no_longer_wants_it_stops_it() {
     let began = Instant::now();
     let program = Program { source: "while True: pass".into(), files: Vec::new() };
     let soon = tokio::time::Duration::from_millis(300);
-    let outcome = runtime.block_on(async { run(&python(), program, tokio::time::sleep(soon)).await }).unwrap();
+    let outcome =
+        runtime.block_on(async { run(&python(), program, tokio::time::sleep(soon)).await }).unwrap();
     assert_eq!(outcome.ended, Ended::Cancelled);
     assert!(outcome.receipt.nothing_left && began.elapsed() < Duration::from_secs(8));
 }
@@ -386,10 +446,18 @@ fn a_layer_that_is_missing_refuses_the_run() {
 }
 
 fn nothing_is_left_after_many_runs() {
-    let children = || std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
-        std::fs::read_to_string(entry.path().join("cmdline")).is_ok_and(|text| text.starts_with("ringfence-jail"))
-            && std::fs::read_to_string(entry.path().join("stat")).is_ok_and(|text| text.contains(&format!(" {} ", std::process::id())))
-    }).count();
+    let children = || {
+        std::fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .filter(|entry| {
+                std::fs::read_to_string(entry.path().join("cmdline"))
+                    .is_ok_and(|text| text.starts_with("ringfence-jail"))
+                    && std::fs::read_to_string(entry.path().join("stat"))
+                        .is_ok_and(|text| text.contains(&format!(" {} ", std::process::id())))
+            })
+            .count()
+    };
     let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
     let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let profile = python();

@@ -31,7 +31,9 @@ pub(crate) fn open(folder: &Path) -> rusqlite::Result<Connection> {
     let made_by: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     if made_by != APPLICATION_ID {
         // Fails on a file that holds other tables, rather than mixing with them.
-        connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; COMMIT;"))?;
+        connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; COMMIT;"
+        ))?;
     }
     Ok(connection)
 }

@@ -93,7 +93,8 @@ impl Draft {
 
     /// The journal was opened. `alone`: no other process had it open, so what is open before this entry stays open for good.
     pub(crate) fn opened(at: Instant, program: &str, configuration: &Digest, alone: bool) -> Self {
-        Self::new("opened", at).with(json!({ "program": program, "configuration": configuration, "alone": alone }))
+        Self::new("opened", at)
+            .with(json!({ "program": program, "configuration": configuration, "alone": alone }))
     }
 
     /// The journal was closed in good order.
@@ -169,5 +170,10 @@ impl Payload {
 
 /// The hash of an entry: over its number, its predecessor's hash and its leaf.
 pub(crate) fn chain(number: u64, previous: &Digest, leaf: &str) -> Digest {
-    Digest::of(&[b"ringfence journal entry v1\n", &number.to_be_bytes(), previous.as_bytes(), leaf.as_bytes()])
+    Digest::of(&[
+        b"ringfence journal entry v1\n",
+        &number.to_be_bytes(),
+        previous.as_bytes(),
+        leaf.as_bytes(),
+    ])
 }

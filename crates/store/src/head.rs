@@ -78,9 +78,13 @@ impl HeadKey {
         if origin != Some(self.origin.as_str()) {
             return Err(HeadRefused::Signature);
         }
-        let hash: Option<[u8; 32]> = hash.and_then(|hash| STANDARD.decode(hash).ok()).and_then(|hash| hash.try_into().ok());
+        let hash: Option<[u8; 32]> =
+            hash.and_then(|hash| STANDARD.decode(hash).ok()).and_then(|hash| hash.try_into().ok());
         let entries = entries.and_then(|entries| entries.parse().ok());
-        Ok(Head { entries: entries.ok_or(HeadRefused::Malformed)?, hash: hash.ok_or(HeadRefused::Malformed)?.into() })
+        Ok(Head {
+            entries: entries.ok_or(HeadRefused::Malformed)?,
+            hash: hash.ok_or(HeadRefused::Malformed)?.into(),
+        })
     }
 
     fn text(&self, head: &Head) -> String {
@@ -89,7 +93,8 @@ impl HeadKey {
 
     /// The first four bytes of SHA-256(name ‖ `\n` ‖ kind ‖ public key), as the format wants.
     fn id(&self) -> [u8; 4] {
-        let digest = Digest::of(&[self.origin.as_bytes(), b"\n", &[ED25519_KIND], self.pair.public_key().as_ref()]);
+        let digest =
+            Digest::of(&[self.origin.as_bytes(), b"\n", &[ED25519_KIND], self.pair.public_key().as_ref()]);
         let [a, b, c, d, ..] = *digest.as_bytes();
         [a, b, c, d]
     }

@@ -47,10 +47,14 @@ pub enum JournalRefused {
     #[error("the journal in `{0}` is locked by another process; stop that process and try again")]
     Locked(String),
     /// It is not a journal, or cannot be read.
-    #[error("the journal in `{0}` cannot be read: {1}; run `ringfence journal verify`, and keep the file: move it away to start a new one")]
+    #[error(
+        "the journal in `{0}` cannot be read: {1}; run `ringfence journal verify`, and keep the file: move it away to start a new one"
+    )]
     Corrupt(String, String),
     /// Its end is not what its head says.
-    #[error("the journal in `{0}` is not the one that its signed head was made of; run `ringfence journal verify`, and keep both files: move them away to start a new journal")]
+    #[error(
+        "the journal in `{0}` is not the one that its signed head was made of; run `ringfence journal verify`, and keep both files: move them away to start a new journal"
+    )]
     NotItsHead(String),
     /// The head or key is not sound.
     #[error("the journal's head `{0}` cannot be used: {1}; run `ringfence journal verify`")]
@@ -91,9 +95,14 @@ struct Rejected {
 
 impl Journal {
     /// Opens the journal, or makes it. Where no other process has it open, calls that a crash left open are closed as *unknown*.
-    pub fn open(settings: JournalSettings<'_>, recorder: Recorder, now: Instant) -> Result<Self, JournalRefused> {
+    pub fn open(
+        settings: JournalSettings<'_>,
+        recorder: Recorder,
+        now: Instant,
+    ) -> Result<Self, JournalRefused> {
         let shown = settings.folder.display().to_string();
-        let unusable = |error: &dyn std::fmt::Display| JournalRefused::Folder(shown.clone(), error.to_string());
+        let unusable =
+            |error: &dyn std::fmt::Display| JournalRefused::Folder(shown.clone(), error.to_string());
         let corrupt = |error: rusqlite::Error| JournalRefused::Corrupt(shown.clone(), error.to_string());
         std::fs::create_dir_all(&settings.folder).map_err(|error| unusable(&error))?;
         let head_folder = settings.head_file.parent().unwrap_or(Path::new("."));
@@ -107,7 +116,8 @@ impl Journal {
         let log = File::open(settings.folder.join("journal.db-wal")).map_err(|error| unusable(&error))?;
         let (head_file, unsynced_since) = (settings.head_file, Some(Moment::now()));
         let mut writer = Writer { connection, log, head_file, key, unsynced_since };
-        let drafts = first_entries(&writer, alone, &settings.program, &settings.configuration, now).map_err(corrupt)?;
+        let drafts = first_entries(&writer, alone, &settings.program, &settings.configuration, now)
+            .map_err(corrupt)?;
         writer.append(drafts).map_err(corrupt)?;
         let folder = File::open(&settings.folder).and_then(|folder| folder.sync_all());
         if !writer.settle() || folder.is_err() {
@@ -117,9 +127,14 @@ impl Journal {
             // From here on others may join: what is open now belongs to someone who runs.
             lock.lock_shared().map_err(|error| unusable(&error))?;
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|error| unusable(&error))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(|error| unusable(&error))?;
         let (jobs, mut waiting) = mpsc::channel(QUEUE_MAX);
-        let thread = std::thread::Builder::new().name("journal".into()).spawn(move || writer.run(&mut waiting, &runtime));
+        let thread = std::thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || writer.run(&mut waiting, &runtime));
         Ok(Self {
             recorder,
             jobs: Mutex::new(Some(jobs)),
@@ -204,7 +219,9 @@ fn lock_alone(lock: &File, shown: &str) -> Result<bool, JournalRefused> {
     match lock.try_lock() {
         Ok(()) => return Ok(true),
         Err(TryLockError::WouldBlock) => {}
-        Err(TryLockError::Error(error)) => return Err(JournalRefused::Folder(shown.to_owned(), error.to_string())),
+        Err(TryLockError::Error(error)) => {
+            return Err(JournalRefused::Folder(shown.to_owned(), error.to_string()));
+        }
     }
     // Whoever has it alone is only starting, and shares it in a moment.
     for _ in 0..50 {
@@ -247,9 +264,18 @@ fn first_entries(
 ) -> rusqlite::Result<Vec<Draft>> {
     let open = if alone { database::open_calls(&writer.connection)? } else { Vec::new() };
     if !open.is_empty() {
-        tracing::warn!(calls = open.len(), "calls were under way when the gateway stopped; they are closed as unknown");
+        tracing::warn!(
+            calls = open.len(),
+            "calls were under way when the gateway stopped; they are closed as unknown"
+        );
     }
-    let unknown = Closing { ended: ClosingWord::Unknown, code: Some("gateway_stopped".into()), duration_us: 0, rows: 0, bytes: 0 };
+    let unknown = Closing {
+        ended: ClosingWord::Unknown,
+        code: Some("gateway_stopped".into()),
+        duration_us: 0,
+        rows: 0,
+        bytes: 0,
+    };
     let ids = open.iter().filter_map(|call| serde_json::from_value(call.as_str().into()).ok());
     let mut drafts: Vec<Draft> = ids.map(|call| Draft::outcome(call, &unknown, now)).collect();
     drafts.push(Draft::opened(now, program, configuration, alone));

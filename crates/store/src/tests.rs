@@ -5,14 +5,15 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use ringfence_core::{
-    AgentId, Arguments, Authorities, Call, CallId, Claims, Decider, Digest, Effect, Instant, ParamName, Permit, Principal,
-    Refusal, RefusalClass, Retry, Run, Secret, SystemName, ToolName, Value, Verdict, Verifier, Wall,
+    AgentId, Arguments, Authorities, Call, CallId, Claims, Decider, Digest, Effect, Instant, ParamName,
+    Permit, Principal, Refusal, RefusalClass, Retry, Run, Secret, SystemName, ToolName, Value, Verdict,
+    Verifier, Wall,
 };
 use rusqlite::Connection;
 
 use crate::{
-    Closing, ClosingWord, Filter, FindingKind, HeadKey, Journal, JournalRefused, JournalSettings, RefusedCall, Report, new_key,
-    read, verify,
+    Closing, ClosingWord, Filter, FindingKind, HeadKey, Journal, JournalRefused, JournalSettings,
+    RefusedCall, Report, new_key, read, verify,
 };
 
 const NOW: Instant = Instant(1_800_000_000_000);
@@ -66,13 +67,20 @@ impl Setting {
     /// Changes the closed journal behind its back, as someone who can write its file would.
     fn tamper(&self, sql: &str) {
         let connection = Connection::open(self.path().join("journal.db")).unwrap();
-        let drop = "DROP TRIGGER IF EXISTS entries_are_not_changed; DROP TRIGGER IF EXISTS entries_are_not_deleted;";
+        let drop =
+            "DROP TRIGGER IF EXISTS entries_are_not_changed; DROP TRIGGER IF EXISTS entries_are_not_deleted;";
         connection.execute_batch(&format!("{drop} {sql}")).unwrap();
     }
 }
 
 fn run(proofs: &Proofs) -> Run {
-    let principal = Principal::verified(&proofs.verifier, "https://issuer".into(), "bob".into(), BTreeSet::new(), Claims::new());
+    let principal = Principal::verified(
+        &proofs.verifier,
+        "https://issuer".into(),
+        "bob".into(),
+        BTreeSet::new(),
+        Claims::new(),
+    );
     Run::implicit(principal, AgentId::new("cli").unwrap(), Instant(NOW.0 + 1000), BTreeSet::new())
 }
 
@@ -116,7 +124,8 @@ async fn what_happened_can_be_read_and_is_proved() {
     let ticket = journal.record(permit(&proofs, 1), Effect::Read).await.ok().unwrap();
     assert_eq!(ticket.entry().0, 2);
     journal.outcome(ticket.call().id(), done(), NOW).await.unwrap();
-    let refusal = Refusal::new("unknown_tool", RefusalClass::UnknownTool, Wall::ActionSpace, Retry::Never, "no");
+    let refusal =
+        Refusal::new("unknown_tool", RefusalClass::UnknownTool, Wall::ActionSpace, Retry::Never, "no");
     let run = run(&proofs);
     let arguments = serde_json::json!({ "query": "DROP TABLE users" });
     let refused = RefusedCall {
@@ -135,15 +144,24 @@ async fn what_happened_can_be_read_and_is_proved() {
     assert_eq!(kinds, ["opened", "intent", "outcome", "refused", "closed"]);
     assert_eq!(shown[3].content.as_ref().unwrap()["arguments"]["query"], "DROP TABLE users");
     let leaf = serde_json::to_string(&shown[1].leaf).unwrap();
-    assert!(!leaf.contains("bob") && !leaf.contains("u-4711"), "who and what stand in the payload alone: {leaf}");
+    assert!(
+        !leaf.contains("bob") && !leaf.contains("u-4711"),
+        "who and what stand in the payload alone: {leaf}"
+    );
     assert_eq!(setting.verify(), Report { entries: 5, covered: 5, ..Report::default() });
-    assert!(journal.record(permit(&proofs, 3), Effect::Read).await.is_err(), "a closed journal records nothing");
+    assert!(
+        journal.record(permit(&proofs, 3), Effect::Read).await.is_err(),
+        "a closed journal records nothing"
+    );
 }
 
 #[tokio::test]
 async fn verify_says_which_change_was_made() {
     for (sql, kind) in [
-        ("UPDATE entries SET leaf = replace(leaf, '\"rows\":1', '\"rows\":2') WHERE number = 3", FindingKind::Altered),
+        (
+            "UPDATE entries SET leaf = replace(leaf, '\"rows\":1', '\"rows\":2') WHERE number = 3",
+            FindingKind::Altered,
+        ),
         ("UPDATE entries SET hash = zeroblob(32) WHERE number = 4", FindingKind::Altered),
         ("DELETE FROM entries WHERE number = 3", FindingKind::Missing),
         (
@@ -152,7 +170,10 @@ async fn verify_says_which_change_was_made() {
             FindingKind::Reordered,
         ),
         ("DELETE FROM entries WHERE number > 5", FindingKind::Truncated),
-        ("UPDATE payloads SET text = replace(text, 'bob', 'eve') WHERE number = 2", FindingKind::PayloadAltered),
+        (
+            "UPDATE payloads SET text = replace(text, 'bob', 'eve') WHERE number = 2",
+            FindingKind::PayloadAltered,
+        ),
         ("INSERT INTO payloads VALUES (3, zeroblob(16), '{}')", FindingKind::PayloadAltered),
     ] {
         let setting = with_calls(4).await;
@@ -162,7 +183,11 @@ async fn verify_says_which_change_was_made() {
     }
     let setting = with_calls(4).await;
     setting.tamper("DELETE FROM payloads WHERE number = 2");
-    assert_eq!(setting.verify(), Report { entries: 10, covered: 10, payloads_erased: 1, findings: vec![] }, "erasing is no change");
+    assert_eq!(
+        setting.verify(),
+        Report { entries: 10, covered: 10, payloads_erased: 1, findings: vec![] },
+        "erasing is no change"
+    );
 }
 
 #[tokio::test]
@@ -192,7 +217,8 @@ async fn calls_that_a_crash_left_open_are_closed_as_unknown() {
         }
     };
     third.close(NOW).await;
-    let shown = read(setting.path(), &Filter { call: Some(uuid(9).to_string()), ..Filter::default() }).unwrap();
+    let shown =
+        read(setting.path(), &Filter { call: Some(uuid(9).to_string()), ..Filter::default() }).unwrap();
     let ends: Vec<_> = shown.iter().filter_map(|entry| entry.leaf.get("ended")).collect();
     assert_eq!(ends, ["unknown"]);
     assert!(setting.verify().is_sound());
@@ -201,7 +227,11 @@ async fn calls_that_a_crash_left_open_are_closed_as_unknown() {
 #[tokio::test]
 async fn what_is_not_a_journal_is_left_as_it_is() {
     let setting = Setting::new();
-    std::fs::write(setting.path().join("journal.db"), "a letter to my grandmother, long enough to be no header".repeat(40)).unwrap();
+    std::fs::write(
+        setting.path().join("journal.db"),
+        "a letter to my grandmother, long enough to be no header".repeat(40),
+    )
+    .unwrap();
     let refused = setting.open().err().unwrap().to_string();
     assert!(refused.contains("cannot be read") && refused.contains("move it away"), "{refused}");
     let locked = Setting::new();

@@ -82,14 +82,22 @@ pub fn verify(folder: &Path, key: &HeadKey, head: Option<&str>) -> Report {
             None
         }
         None => {
-            report.find(FindingKind::Head, 0, "there is no head, so whether the end was cut off cannot be known");
+            report.find(
+                FindingKind::Head,
+                0,
+                "there is no head, so whether the end was cut off cannot be known",
+            );
             None
         }
     };
     // A missing file must not be made by looking at it.
     let walked = database::open_to_read(folder).and_then(|connection| walk(&connection, head, &mut report));
     if let Err(error) = walked {
-        report.find(FindingKind::Unreadable, report.entries + 1, format!("the file cannot be read on from here: {error}"));
+        report.find(
+            FindingKind::Unreadable,
+            report.entries + 1,
+            format!("the file cannot be read on from here: {error}"),
+        );
     }
     report
 }
@@ -133,7 +141,11 @@ fn walk(connection: &Connection, head: Option<Head>, report: &mut Report) -> rus
 fn judge(number: u64, leaf: &str, hash: &Digest, previous: &Digest, follows: bool, report: &mut Report) {
     let says = serde_json::from_str::<Value>(leaf).ok().and_then(|leaf| leaf.get("number")?.as_u64());
     if let Some(says) = says.filter(|says| *says != number) {
-        report.find(FindingKind::Reordered, number, format!("entry {says} stands in the place of entry {number}"));
+        report.find(
+            FindingKind::Reordered,
+            number,
+            format!("entry {says} stands in the place of entry {number}"),
+        );
     } else if follows && chain(number, previous, leaf) != *hash {
         report.find(FindingKind::Altered, number, format!("entry {number} is not what was written"));
     }
@@ -145,10 +157,18 @@ fn judge_payload(number: u64, leaf: &str, payload: Option<&Payload>, report: &mu
     match (committed, payload) {
         (Some(_), None) => report.payloads_erased += 1,
         (Some(committed), Some(payload)) if payload.commitment().to_string() != committed => {
-            report.find(FindingKind::PayloadAltered, number, format!("the payload of entry {number} is not what was written"));
+            report.find(
+                FindingKind::PayloadAltered,
+                number,
+                format!("the payload of entry {number} is not what was written"),
+            );
         }
         (None, Some(_)) => {
-            report.find(FindingKind::PayloadAltered, number, format!("entry {number} has a payload that it does not commit to"));
+            report.find(
+                FindingKind::PayloadAltered,
+                number,
+                format!("entry {number} has a payload that it does not commit to"),
+            );
         }
         _ => {}
     }
@@ -160,7 +180,10 @@ fn judge_end(head: Head, at_head: Option<Digest>, last: u64, report: &mut Report
         let what = format!("the journal ends at entry {last}, but its head covers {}", head.entries);
         report.find(FindingKind::Truncated, last + 1, what);
     } else if at_head != Some(head.hash) && report.findings.is_empty() {
-        let what = format!("the chain is whole, but entry {} is not the one that the head was made of", head.entries);
+        let what = format!(
+            "the chain is whole, but entry {} is not the one that the head was made of",
+            head.entries
+        );
         report.find(FindingKind::Replaced, head.entries, what);
     }
 }

@@ -74,7 +74,8 @@ impl Writer {
     }
 
     fn append_group(&mut self, group: Vec<Job>) {
-        let (drafts, waiting): (Vec<Draft>, Vec<_>) = group.into_iter().map(|job| (job.draft, (job.durable, job.answer))).unzip();
+        let (drafts, waiting): (Vec<Draft>, Vec<_>) =
+            group.into_iter().map(|job| (job.draft, (job.durable, job.answer))).unzip();
         let first = match self.append(drafts) {
             Ok(first) => first,
             Err(error) => {
@@ -86,7 +87,10 @@ impl Writer {
             }
         };
         self.unsynced_since.get_or_insert_with(Moment::now);
-        let numbered = waiting.into_iter().zip(first..).map(|((durable, answer), number)| (durable, answer, EntryNumber(number)));
+        let numbered = waiting
+            .into_iter()
+            .zip(first..)
+            .map(|((durable, answer), number)| (durable, answer, EntryNumber(number)));
         let (later, now): (Vec<_>, Vec<_>) = numbered.partition(|(durable, _, _)| *durable == Durable::First);
         for (_, answer, number) in now {
             let _nobody_waits = answer.send(Ok(number));
@@ -96,7 +100,11 @@ impl Writer {
         }
         let synced = self.settle();
         for (_, answer, number) in later {
-            let result = if synced { Ok(number) } else { Err(NotRecorded::Failed("it could not be synced to disk".into())) };
+            let result = if synced {
+                Ok(number)
+            } else {
+                Err(NotRecorded::Failed("it could not be synced to disk".into()))
+            };
             let _nobody_waits = answer.send(result);
         }
     }
@@ -137,7 +145,8 @@ impl Writer {
             return false;
         }
         self.unsynced_since = None;
-        let head = last.map(|(entries, hash)| self.key.sign(&Head { entries, hash })).map_err(std::io::Error::other);
+        let head =
+            last.map(|(entries, hash)| self.key.sign(&Head { entries, hash })).map_err(std::io::Error::other);
         if let Err(error) = head.and_then(|note| write_head(&self.head_file, &note)) {
             // The chain itself stands; only what happened since the last head could be cut off unseen.
             tracing::error!(%error, "the journal's head could not be written");
@@ -148,7 +157,8 @@ impl Writer {
 
 fn salt() -> rusqlite::Result<[u8; 16]> {
     let mut salt = [0; 16];
-    rand::fill(&mut salt).map_err(|_| rusqlite::Error::InvalidParameterName("no randomness for a salt".into()))?;
+    rand::fill(&mut salt)
+        .map_err(|_| rusqlite::Error::InvalidParameterName("no randomness for a salt".into()))?;
     Ok(salt)
 }
 

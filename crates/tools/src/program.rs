@@ -1,5 +1,8 @@
 //! A program in a sandbox that was built for this call and is destroyed after it.
 
+use std::time::Duration;
+
+use ringfence_actions::Limits;
 use ringfence_core::{Arguments, ParamName, Refusal, RefusalClass, Retry, Value, Wall};
 use ringfence_sandbox::{Profile, Program};
 use serde_json::json;
@@ -25,15 +28,19 @@ impl Sandbox {
         Self { profile: settings.profile, turns }
     }
 
-    pub(crate) async fn run(&self, arguments: &Arguments, source: &ParamName) -> Outcome {
+    pub(crate) async fn run(&self, arguments: &Arguments, source: &ParamName, limits: Limits) -> Outcome {
         let Some(Value::String(source)) = arguments.value(source.as_str()) else {
             return Outcome::failed(Refusal::internal("program_missing", Wall::ActionSpace));
         };
-        let Ok(_turn) = self.turns.acquire().await else {
-            return Outcome::failed(Refusal::internal("sandbox_closed", Wall::Sandbox));
+        let limit = Duration::from_secs(limits.seconds);
+        let Ok(Ok(_turn)) = tokio::time::timeout(limit, self.turns.acquire()).await else {
+            return Outcome::failed(busy());
         };
+        // The tool may be stricter than its system, never the other way round.
+        let mut profile = self.profile.clone();
+        profile.limits.wall = profile.limits.wall.min(limit);
         let program = Program { source: source.clone(), files: Vec::new() };
-        match ringfence_sandbox::run(&self.profile, program, std::future::pending()).await {
+        match ringfence_sandbox::run(&profile, program, std::future::pending()).await {
             Ok(outcome) => ended(&outcome),
             Err(refused) => {
                 tracing::error!(%refused, "a sandbox could not be built as its profile says, so nothing ran");
@@ -59,4 +66,9 @@ fn ended(outcome: &ringfence_sandbox::Outcome) -> Outcome {
 fn not_built() -> Refusal {
     let message = "the sandbox could not be built as its profile demands, so the program did not run; its operator has to look";
     Refusal::new("sandbox_unavailable", RefusalClass::Internal, Wall::Sandbox, Retry::Later, message)
+}
+
+fn busy() -> Refusal {
+    let message = "as many programs are running as may; try again in a moment";
+    Refusal::new("system_busy", RefusalClass::Upstream, Wall::Limits, Retry::Later, message)
 }

@@ -8,7 +8,8 @@ use ringfence_core::{Effect, Refusal, RefusalClass, Retry, Secret, Ticket, Wall}
 use crate::Outcome;
 use crate::systems::{System, Systems};
 
-/// How much longer than its own limit a call may take before it is given up from outside.
+/// How much longer than its own limit a call may take before it is given up from outside: a program may wait for its turn as
+/// long as it may run, and its sandbox has to be taken down.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Runs one recorded call and consumes its ticket.
@@ -20,7 +21,7 @@ pub async fn run(ticket: Ticket, systems: &Systems, subject_token: &Secret) -> O
     let Some(tool) = systems.space.tool(call.tool().as_str()) else {
         return Outcome::failed(Refusal::internal("tool_gone", Wall::ActionSpace));
     };
-    let limit = Duration::from_secs(tool.limits().seconds) + GRACE;
+    let limit = Duration::from_secs(tool.limits().seconds) * 2 + GRACE;
     match tokio::time::timeout(limit, on_system(&ticket, tool, systems, subject_token)).await {
         Ok(outcome) => outcome,
         Err(_) => given_up(tool),
@@ -30,9 +31,15 @@ pub async fn run(ticket: Ticket, systems: &Systems, subject_token: &Secret) -> O
 async fn on_system(ticket: &Ticket, tool: &Tool, systems: &Systems, subject_token: &Secret) -> Outcome {
     let call = ticket.call();
     match (systems.systems.get(call.system()), tool.operation()) {
-        (Some(System::Sqlite(sqlite)), Operation::Sql { .. }) => sqlite.run(call.tool(), call.arguments()).await,
-        (Some(System::Http(http)), Operation::Http(request)) => http.run(tool, request, call, subject_token).await,
-        (Some(System::Sandbox(sandbox)), Operation::Program { source }) => sandbox.run(call.arguments(), source).await,
+        (Some(System::Sqlite(sqlite)), Operation::Sql { .. }) => {
+            sqlite.run(call.tool(), call.arguments()).await
+        }
+        (Some(System::Http(http)), Operation::Http(request)) => {
+            http.run(tool, request, call, subject_token).await
+        }
+        (Some(System::Sandbox(sandbox)), Operation::Program { source }) => {
+            sandbox.run(call.arguments(), source, tool.limits()).await
+        }
         _ => Outcome::failed(Refusal::internal("system_gone", Wall::System)),
     }
 }

@@ -67,9 +67,15 @@ impl Systems {
     }
 }
 
-fn open<'a>(settings: SystemSettings, tools: impl Iterator<Item = &'a Tool>, problems: &mut Vec<Problem>) -> System {
+fn open<'a>(
+    settings: SystemSettings,
+    tools: impl Iterator<Item = &'a Tool>,
+    problems: &mut Vec<Problem>,
+) -> System {
     match settings {
-        SystemSettings::Sqlite { path, place } => System::Sqlite(Sqlite::open(&path, &place, tools, problems)),
+        SystemSettings::Sqlite { path, place } => {
+            System::Sqlite(Sqlite::open(&path, &place, tools, problems))
+        }
         SystemSettings::Http(settings) => System::Http(Http::new(settings)),
         SystemSettings::Sandbox(settings) => System::Sandbox(Sandbox::new(settings)),
     }

@@ -65,7 +65,9 @@ pub struct Issuer {
 #[derive(Debug, thiserror::Error)]
 pub enum IssuerRefused {
     /// It would listen beyond this machine.
-    #[error("the development issuer listens on loopback alone, not on `{0}`: anyone who reaches it can be anyone")]
+    #[error(
+        "the development issuer listens on loopback alone, not on `{0}`: anyone who reaches it can be anyone"
+    )]
     NotLoopback(SocketAddr),
     /// What it was given is no key.
     #[error("the development issuer's key is not one; delete its file and a new one is made")]
@@ -113,7 +115,10 @@ impl Issuer {
         public.common.key_id = Some(KEY_ID.to_owned());
         public.common.public_key_use = Some(PublicKeyUse::Signature);
         let keys = JwkSet { keys: vec![public] };
-        let own = settings.resources.iter().map(|resource| check(&settings.listen, resource, KeySource::Fixed(keys.clone())));
+        let own = settings
+            .resources
+            .iter()
+            .map(|resource| check(&settings.listen, resource, KeySource::Fixed(keys.clone())));
         let own = own.collect::<Result<_, _>>().map_err(|_| IssuerRefused::NoKey)?;
         Ok(Self { gateway_secret: gateway_secret(&der), settings, key, keys, own })
     }
@@ -151,7 +156,14 @@ impl Issuer {
     }
 
     /// The token that the gateway shows to a system: the user is its subject, the gateway and the agent its actors (RFC 8693 §4.1).
-    fn mint_downstream(&self, user: &str, agent: &str, audience: &str, scope: &str, now: Instant) -> Option<Secret> {
+    fn mint_downstream(
+        &self,
+        user: &str,
+        agent: &str,
+        audience: &str,
+        scope: &str,
+        now: Instant,
+    ) -> Option<Secret> {
         let known = self.settings.users.get(user)?;
         let mut claims = self.claims(user, known, audience, DOWNSTREAM_SECONDS, now);
         claims.insert("client_id".into(), GATEWAY_CLIENT.into());
@@ -160,7 +172,14 @@ impl Issuer {
         self.sign(&claims)
     }
 
-    fn claims(&self, name: &str, user: &User, audience: &str, seconds: u64, now: Instant) -> Map<String, Value> {
+    fn claims(
+        &self,
+        name: &str,
+        user: &User,
+        audience: &str,
+        seconds: u64,
+        now: Instant,
+    ) -> Map<String, Value> {
         let mut claims: Map<String, Value> =
             user.claims.iter().map(|(claim, value)| (claim.clone(), value.as_str().into())).collect();
         // Set last: no claim of the users file stands in for one of these.
@@ -175,7 +194,11 @@ impl Issuer {
     }
 
     fn sign(&self, claims: &Map<String, Value>) -> Option<Secret> {
-        let header = Header { typ: Some(TOKEN_TYPE.into()), kid: Some(KEY_ID.into()), ..Header::new(Algorithm::ES256) };
+        let header = Header {
+            typ: Some(TOKEN_TYPE.into()),
+            kid: Some(KEY_ID.into()),
+            ..Header::new(Algorithm::ES256)
+        };
         jsonwebtoken::encode(&header, claims, &self.key).ok().map(Secret::new)
     }
 }

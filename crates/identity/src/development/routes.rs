@@ -73,13 +73,19 @@ async fn token(State(shared): State<Shared>, headers: HeaderMap, Form(asked): Fo
             "scope": scope,
         }))
         .into_response(),
-        Err("invalid_client") => (StatusCode::UNAUTHORIZED, Json(json!({ "error": "invalid_client" }))).into_response(),
+        Err("invalid_client") => {
+            (StatusCode::UNAUTHORIZED, Json(json!({ "error": "invalid_client" }))).into_response()
+        }
         Err(code) => (StatusCode::BAD_REQUEST, Json(json!({ "error": code }))).into_response(),
     }
 }
 
 /// The downstream token and its scope, or an OAuth error code (RFC 6749 §5.2, RFC 8693 §2.2.2).
-async fn exchange(shared: &Shared, headers: &HeaderMap, asked: Exchange) -> Result<(Secret, String), &'static str> {
+async fn exchange(
+    shared: &Shared,
+    headers: &HeaderMap,
+    asked: Exchange,
+) -> Result<(Secret, String), &'static str> {
     let issuer = &shared.issuer;
     if !is_gateway(headers, &issuer.gateway_secret) {
         return Err("invalid_client");
@@ -96,7 +102,8 @@ async fn exchange(shared: &Shared, headers: &HeaderMap, asked: Exchange) -> Resu
     }
     let now = (shared.now)();
     let subject = subject(issuer, &Secret::new(asked.subject_token), now).await.ok_or("invalid_grant")?;
-    let minted = issuer.mint_downstream(&subject.subject, &subject.client, &asked.audience, &asked.scope, now);
+    let minted =
+        issuer.mint_downstream(&subject.subject, &subject.client, &asked.audience, &asked.scope, now);
     minted.map(|token| (token, asked.scope)).ok_or("invalid_grant")
 }
 
@@ -113,7 +120,7 @@ async fn subject(issuer: &Issuer, token: &Secret, now: Instant) -> Option<Verifi
 fn is_gateway(headers: &HeaderMap, secret: &Secret) -> bool {
     let presented = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let expected = STANDARD.encode(format!("{GATEWAY_CLIENT}:{}", secret.expose()));
-    presented.and_then(|text| text.strip_prefix("Basic ")).is_some_and(|presented| {
-        verify_slices_are_equal(presented.as_bytes(), expected.as_bytes()).is_ok()
-    })
+    presented
+        .and_then(|text| text.strip_prefix("Basic "))
+        .is_some_and(|presented| verify_slices_are_equal(presented.as_bytes(), expected.as_bytes()).is_ok())
 }

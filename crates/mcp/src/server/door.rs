@@ -46,7 +46,8 @@ pub(super) async fn answer<S: Service>(server: &Server<S>, request: Request) -> 
 fn check_origin<S>(server: &Server<S>, headers: &HeaderMap) -> Result<(), RpcError> {
     let forbid = |what| Err(RpcError::transport(StatusCode::FORBIDDEN, what));
     match only(headers, &header::HOST) {
-        Ok(Some(host)) if server.settings.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host)) => {}
+        Ok(Some(host))
+            if server.settings.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host)) => {}
         _ => return forbid("this `Host` is not served here"),
     }
     match only(headers, &header::ORIGIN) {
@@ -70,15 +71,20 @@ pub(super) fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Opti
 async fn read<S>(server: &Server<S>, headers: &HeaderMap, body: Body) -> Result<Message, RpcError> {
     check_media_types(headers)?;
     let limits = &server.settings.limits;
-    let bytes = match tokio::time::timeout(server.settings.body_timeout, to_bytes(body, limits.bytes_max)).await {
+    let bytes = match tokio::time::timeout(server.settings.body_timeout, to_bytes(body, limits.bytes_max))
+        .await
+    {
         Ok(Ok(bytes)) => bytes,
         Ok(Err(_)) => {
             let message = format!("the body broke off or is longer than {} bytes", limits.bytes_max);
             return Err(RpcError::transport(StatusCode::PAYLOAD_TOO_LARGE, message));
         }
-        Err(_) => return Err(RpcError::transport(StatusCode::REQUEST_TIMEOUT, "the body took too long to arrive")),
+        Err(_) => {
+            return Err(RpcError::transport(StatusCode::REQUEST_TIMEOUT, "the body took too long to arrive"));
+        }
     };
-    let parsed = json::read(&bytes, limits).map_err(|error| RpcError::parse(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let parsed = json::read(&bytes, limits)
+        .map_err(|error| RpcError::parse(StatusCode::BAD_REQUEST, error.to_string()))?;
     Message::read(parsed)
 }
 

@@ -61,7 +61,9 @@ async fn list<S: Service>(
         None => None,
         Some(cursor) => match cursor.as_str().and_then(read_cursor) {
             Some(name) => Some(name),
-            None => return Answer::Error(RpcError::invalid_params("`cursor` is not one that was given out here")),
+            None => {
+                return Answer::Error(RpcError::invalid_params("`cursor` is not one that was given out here"));
+            }
         },
     };
     let tools = server.service.tools(caller).await;

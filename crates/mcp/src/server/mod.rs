@@ -60,6 +60,7 @@ pub(crate) struct Server<S> {
 /// The route `/mcp`. Only `POST` is answered: there are no sessions to end and no stream to open.
 pub fn router<S: Service>(service: Arc<S>, settings: Settings) -> Router {
     let server = Arc::new(Server { service, settings });
-    let answer = async |State(server): State<Arc<Server<S>>>, request: Request| door::answer(&server, request).await;
+    let answer =
+        async |State(server): State<Arc<Server<S>>>, request: Request| door::answer(&server, request).await;
     Router::new().route("/mcp", post(answer)).with_state(server)
 }

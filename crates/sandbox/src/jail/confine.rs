@@ -3,8 +3,8 @@
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{
-    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, clear_ambient_capability_set, remove_capability_from_bounding_set,
-    set_capabilities, set_capabilities_secure_bits, set_no_new_privs,
+    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, clear_ambient_capability_set,
+    remove_capability_from_bounding_set, set_capabilities, set_capabilities_secure_bits, set_no_new_privs,
 };
 
 use super::orders::Orders;
@@ -58,7 +58,8 @@ pub(super) fn give_up_privileges() -> Result<(), Refused> {
         | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED;
     set_capabilities_secure_bits(locked).map_err(layer)?;
     let none = CapabilitySet::empty();
-    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none }).map_err(layer)?;
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
+        .map_err(layer)?;
     set_no_new_privs(true).map_err(layer)
 }
 
@@ -90,14 +91,21 @@ pub(super) fn landlock(abi_min: u32, place: &Place) -> Result<u32, Refused> {
         handled_network: since(4, NETWORK),
         scoped: since(6, SCOPES),
     };
-    let size = if abi >= 6 { 24 } else if abi >= 4 { 16 } else { 8 };
+    let size = if abi >= 6 {
+        24
+    } else if abi >= 4 {
+        16
+    } else {
+        8
+    };
     let rules = sys::landlock_create(&ruleset, size).map_err(|error| layer(&error))?;
     let allow = |path: &str, rights: u64| {
         let Ok(opened) = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else { return Ok(()) };
         let is_folder = std::fs::metadata(path).is_ok_and(|found| found.is_dir());
         let of_files = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV;
         let rights = if is_folder { rights } else { rights & of_files };
-        sys::landlock_allow(&rules, &opened, rights & ruleset.handled_files).map_err(|error| layer(&format!("{path}: {error}")))
+        sys::landlock_allow(&rules, &opened, rights & ruleset.handled_files)
+            .map_err(|error| layer(&format!("{path}: {error}")))
     };
     place.readable.iter().try_for_each(|path| allow(path, EXECUTE | READ_FILE | READ_DIR))?;
     place.writable.iter().try_for_each(|path| allow(path, ruleset.handled_files & !IOCTL_DEV))?;

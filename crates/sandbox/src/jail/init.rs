@@ -5,7 +5,9 @@ use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::process::{Command, Stdio};
 
-use rustix::process::{DumpableBehavior, Signal, WaitOptions, set_dumpable_behavior, set_parent_process_death_signal, wait};
+use rustix::process::{
+    DumpableBehavior, Signal, WaitOptions, set_dumpable_behavior, set_parent_process_death_signal, wait,
+};
 use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +67,8 @@ fn confine(orders: &Orders, go: io::PipeReader) -> Result<u32, Refused> {
     if orders.has(Layer::NoPrivileges) {
         confine::give_up_privileges()?;
     }
-    let landlock_abi = if orders.has(Layer::Landlock) { confine::landlock(orders.landlock_abi_min, &place)? } else { 0 };
+    let landlock_abi =
+        if orders.has(Layer::Landlock) { confine::landlock(orders.landlock_abi_min, &place)? } else { 0 };
     if orders.has(Layer::Seccomp) {
         filter::install()?;
     }
@@ -101,7 +104,13 @@ fn run(orders: &Orders) -> io::Result<Ended> {
         .args(orders.language.flags())
         .arg(format!("{inside}/{}", orders.language.file_name()))
         .env_clear()
-        .envs([("PATH", "/usr/bin:/bin"), ("HOME", "/work"), ("TMPDIR", "/tmp"), ("LANG", "C.UTF-8"), ("LC_ALL", "C.UTF-8")])
+        .envs([
+            ("PATH", "/usr/bin:/bin"),
+            ("HOME", "/work"),
+            ("TMPDIR", "/tmp"),
+            ("LANG", "C.UTF-8"),
+            ("LC_ALL", "C.UTF-8"),
+        ])
         .envs(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"].map(|name| (name, "1")))
         .env("PYTHONUNBUFFERED", "1")
         .current_dir(root::work_folder(orders))

@@ -41,9 +41,9 @@ fn take_control() -> io::Result<UnixStream> {
 
 fn launch(orders: &Orders, control: &UnixStream) -> Result<Report, Refused> {
     let mut cgroup = match orders.resources {
-        Resources::Cgroup if orders.has(Layer::Limits) => {
-            Some(Cgroup::create(&orders.name, &orders.limits).map_err(|error| Refused::new("limits", error))?)
-        }
+        Resources::Cgroup if orders.has(Layer::Limits) => Some(
+            Cgroup::create(&orders.name, &orders.limits).map_err(|error| Refused::new("limits", error))?,
+        ),
         _ => None,
     };
     let ran = run(orders, control, cgroup.as_ref());
@@ -109,7 +109,9 @@ fn run(orders: &Orders, control: &UnixStream, cgroup: Option<&Cgroup>) -> Result
 fn silence() -> Result<(), Refused> {
     let jail = |error: io::Error| Refused::new("jail", error);
     let null = fs::OpenOptions::new().write(true).open("/dev/null").map_err(jail)?;
-    rustix::stdio::dup2_stdout(&null).and_then(|()| rustix::stdio::dup2_stderr(&null)).map_err(|error| jail(error.into()))
+    rustix::stdio::dup2_stdout(&null)
+        .and_then(|()| rustix::stdio::dup2_stderr(&null))
+        .map_err(|error| jail(error.into()))
 }
 
 fn namespaces(orders: &Orders) -> u64 {
@@ -122,7 +124,12 @@ fn namespaces(orders: &Orders) -> u64 {
 }
 
 /// Gives init its identity and its cgroup, then lets it go on.
-fn admit(orders: &Orders, pid: u32, cgroup: Option<&Cgroup>, mut to_init: io::PipeWriter) -> Result<(), Refused> {
+fn admit(
+    orders: &Orders,
+    pid: u32,
+    cgroup: Option<&Cgroup>,
+    mut to_init: io::PipeWriter,
+) -> Result<(), Refused> {
     let user = |error: io::Error| Refused::new("user_namespace", error);
     let own_gid = rustix::process::getgid();
     // As root the group is as much nobody's as the user; otherwise the one group that may be mapped is our own.
@@ -152,7 +159,9 @@ impl Watched<'_> {
         let landlock_abi = match self.hear(setup_end)? {
             Heard::Word(Word::Ready { landlock_abi }) => landlock_abi,
             Heard::Word(Word::Refused(refused)) => return Err(refused),
-            Heard::Word(Word::Ended(_)) | Heard::Nothing => return Err(Refused::new("jail", "its first process died")),
+            Heard::Word(Word::Ended(_)) | Heard::Nothing => {
+                return Err(Refused::new("jail", "its first process died"));
+            }
             Heard::TimeUp => return Err(Refused::new("jail", "it took too long to build")),
             Heard::Stop => return Ok(Ran { ended: Ended::Cancelled, landlock_abi: 0, wall: Duration::ZERO }),
         };

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use rustix::fs::CWD;
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change, move_mount, open_tree,
-    unmount,
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change,
+    move_mount, open_tree, unmount,
 };
 use rustix::process::pivot_root;
 
@@ -42,12 +42,16 @@ pub(super) fn work_folder(orders: &Orders) -> &'static str {
 pub(super) fn build(orders: &Orders) -> Result<Place, Refused> {
     let layer = Layer::OwnRoot.as_str();
     if !Path::new(orders.language.interpreter()).exists() {
-        return Err(Refused::new("interpreter", format!("`{}` is not installed", orders.language.interpreter())));
+        return Err(Refused::new(
+            "interpreter",
+            format!("`{}` is not installed", orders.language.interpreter()),
+        ));
     }
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).map_err(|error| Refused::new(layer, error))?;
     if !orders.has(Layer::OwnRoot) {
-        tmpfs(SITE, orders.limits.work_bytes, orders.limits.files, "700").map_err(|error| Refused::new(layer, error))?;
+        tmpfs(SITE, orders.limits.work_bytes, orders.limits.files, "700")
+            .map_err(|error| Refused::new(layer, error))?;
         write_program(orders, Path::new("/tmp/program")).map_err(|error| Refused::new(layer, error))?;
         let readable = vec!["/usr", "/bin", "/lib", "/lib64", "/dev/null", "/dev/urandom"];
         return Ok(Place { readable, writable: vec!["/tmp"] });
@@ -87,7 +91,11 @@ fn write_program(orders: &Orders, folder: &Path) -> io::Result<()> {
     if !folder.is_dir() {
         fs::create_dir(folder)?;
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o444).open(folder.join(orders.language.file_name()))?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o444)
+        .open(folder.join(orders.language.file_name()))?;
     file.write_all(orders.source.as_bytes())
 }
 
@@ -99,7 +107,11 @@ fn enter() -> io::Result<()> {
     let root = fs::File::open("/")?;
     set_mount_attributes(&root, READ_ONLY, Recursive::No)?;
     let devices = fs::File::open("/dev")?;
-    set_mount_attributes(&devices, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC, Recursive::No)
+    set_mount_attributes(
+        &devices,
+        libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC,
+        Recursive::No,
+    )
 }
 
 fn tmpfs(at: &str, bytes: u64, files: u64, mode: &str) -> io::Result<()> {
@@ -110,7 +122,8 @@ fn tmpfs(at: &str, bytes: u64, files: u64, mode: &str) -> io::Result<()> {
 
 /// A copy of a host's mount, with fewer rights, put at a place in the new root.
 fn bind(from: &str, to: &str, attributes: u64) -> io::Result<()> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
     let tree = open_tree(CWD, from, flags)?;
     set_mount_attributes(&tree, attributes, Recursive::Yes)?;
     Ok(move_mount(&tree, "", CWD, to, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
@@ -154,7 +167,12 @@ fn devices() -> io::Result<()> {
         fs::write(&node, "")?;
         bind(&format!("/{node}"), &node, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC)?;
     }
-    for (name, target) in [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")] {
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
         symlink(target, format!("dev/{name}"))?;
     }
     fs::create_dir("dev/shm")

@@ -45,7 +45,9 @@ async fn bounded(mut response: Response, most: u64) -> Result<Vec<u8>, &'static 
     let mut body = Vec::new();
     loop {
         match response.chunk().await {
-            Ok(Some(chunk)) if body.len() as u64 + chunk.len() as u64 > most => return Err("its answer was too large"),
+            Ok(Some(chunk)) if body.len() as u64 + chunk.len() as u64 > most => {
+                return Err("its answer was too large");
+            }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => return Ok(body),
             Err(_) => return Err("its answer broke off"),
@@ -92,15 +94,27 @@ fn redact(value: &mut Json, secret: &str) {
 /// What the agent is told of a refusal by the system. Its text does not pass: it may hold values, or instructions.
 fn refused(status: StatusCode) -> Refusal {
     let refuse = |code, retry, message: &str| {
-        Refusal::new(code, RefusalClass::Upstream, Wall::System, retry, format!("{message} (HTTP {})", status.as_u16()))
+        Refusal::new(
+            code,
+            RefusalClass::Upstream,
+            Wall::System,
+            retry,
+            format!("{message} (HTTP {})", status.as_u16()),
+        )
     };
     match status.as_u16() {
         401 | 403 => refuse("system_forbids", Retry::Never, "the system does not let this user do that"),
-        404 | 410 => refuse("not_found", Retry::WithChange, "the system has no such thing, or hides it from this user"),
-        409 | 412 => refuse("conflict", Retry::WithChange, "the thing has changed in the meantime; read it again"),
+        404 | 410 => {
+            refuse("not_found", Retry::WithChange, "the system has no such thing, or hides it from this user")
+        }
+        409 | 412 => {
+            refuse("conflict", Retry::WithChange, "the thing has changed in the meantime; read it again")
+        }
         429 | 503 => refuse("system_busy", Retry::Later, "the system is busy"),
         400..=499 => refuse("system_rejects", Retry::WithChange, "the system did not accept these values"),
-        300..=399 => refuse("system_redirects", Retry::Never, "the system pointed elsewhere, which is not followed"),
+        300..=399 => {
+            refuse("system_redirects", Retry::Never, "the system pointed elsewhere, which is not followed")
+        }
         _ => refuse("system_failed", Retry::Later, "the system failed"),
     }
 }

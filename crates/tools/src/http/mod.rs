@@ -47,7 +47,13 @@ impl Http {
         Self { settings, client: client.ok() }
     }
 
-    pub(crate) async fn run(&self, tool: &Tool, request: &HttpRequest, call: &Call, subject_token: &Secret) -> Outcome {
+    pub(crate) async fn run(
+        &self,
+        tool: &Tool,
+        request: &HttpRequest,
+        call: &Call,
+        subject_token: &Secret,
+    ) -> Outcome {
         let Some(client) = &self.client else {
             return Outcome::failed(Refusal::internal("http_unavailable", Wall::System));
         };
@@ -59,7 +65,8 @@ impl Http {
             Err(refusal) => return Outcome::failed(refusal),
         };
         let timeout = Duration::from_secs(tool.limits().seconds);
-        let built = request::build(client, url, request, call.arguments(), credential.as_ref()).timeout(timeout);
+        let built =
+            request::build(client, url, request, call.arguments(), credential.as_ref()).timeout(timeout);
         match built.send().await {
             Ok(response) => answer::read(response, tool, request, credential.as_ref()).await,
             Err(error) => broken(&error, tool.effect()),
@@ -81,8 +88,10 @@ impl Http {
 /// What broke before an answer came. Only a connection that was never made is certain to have had no effect.
 fn broken(error: &reqwest::Error, effect: Effect) -> Outcome {
     tracing::warn!(error = %chain(error), "an HTTP system did not answer");
-    let message = "the system did not answer; whether it acted is not known where the request had left already";
-    let refusal = Refusal::new("system_unreachable", RefusalClass::Upstream, Wall::System, Retry::Later, message);
+    let message =
+        "the system did not answer; whether it acted is not known where the request had left already";
+    let refusal =
+        Refusal::new("system_unreachable", RefusalClass::Upstream, Wall::System, Retry::Later, message);
     if effect == Effect::Read || error.is_connect() {
         return Outcome::failed(refusal);
     }

@@ -21,16 +21,21 @@ pub(super) fn url(base: &Url, request: &HttpRequest, arguments: &Arguments) -> R
     let mut url = base.clone();
     url.set_path(&format!("{prefix}/{}", segments.join("/")));
     url.set_query(None);
-    let pairs = request.query.iter().filter_map(|name| Some((name.as_str(), plain(arguments.value(name.as_str())?))));
+    let pairs =
+        request.query.iter().filter_map(|name| Some((name.as_str(), plain(arguments.value(name.as_str())?))));
     let pairs: Vec<(&str, String)> = pairs.collect();
     if !pairs.is_empty() {
         url.query_pairs_mut().extend_pairs(&pairs);
     }
     let read_again = Url::parse(url.as_str()).map_err(|_| Misfit)?;
-    let path_again = read_again.path().strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/')).ok_or(Misfit)?;
+    let path_again =
+        read_again.path().strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/')).ok_or(Misfit)?;
     let same_path = path_again.split('/').eq(segments.iter().map(String::as_str));
-    let same_query = read_again.query_pairs().eq(pairs.iter().map(|(name, value)| ((*name).into(), value.as_str().into())));
-    let fits = same_path && same_query && read_again.origin() == base.origin() && read_again.fragment().is_none();
+    let same_query = read_again
+        .query_pairs()
+        .eq(pairs.iter().map(|(name, value)| ((*name).into(), value.as_str().into())));
+    let fits =
+        same_path && same_query && read_again.origin() == base.origin() && read_again.fragment().is_none();
     fits.then_some(read_again).ok_or(Misfit)
 }
 
@@ -71,7 +76,8 @@ pub(super) fn build(
 }
 
 fn body(names: &[ParamName], arguments: &Arguments) -> Json {
-    let present = names.iter().filter_map(|name| Some((name.to_string(), arguments.value(name.as_str())?.to_json())));
+    let present =
+        names.iter().filter_map(|name| Some((name.to_string(), arguments.value(name.as_str())?.to_json())));
     Json::Object(present.collect::<Map<_, _>>())
 }
 

@@ -78,7 +78,11 @@ impl Guarded {
         let seen = look(&self.connection);
         match self.set(Mode::Closed) {
             Some(Mode::Prove { found, excess, .. }) => (seen, found, excess),
-            _ => (seen, Grant::default(), vec![Excess { what: "the authorizer failed".into(), instead: "report this" }]),
+            _ => (
+                seen,
+                Grant::default(),
+                vec![Excess { what: "the authorizer failed".into(), instead: "report this" }],
+            ),
         }
     }
 

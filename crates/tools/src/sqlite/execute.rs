@@ -21,9 +21,16 @@ struct Stepped {
 }
 
 /// Runs the statement of `plan` once. A write is one transaction: wholly done, or not at all.
-pub(super) fn execute(connection: &mut Guarded, plan: &Plan, arguments: &Arguments, deadline: Instant) -> Outcome {
+pub(super) fn execute(
+    connection: &mut Guarded,
+    plan: &Plan,
+    arguments: &Arguments,
+    deadline: Instant,
+) -> Outcome {
     let done = match plan.effect {
-        Effect::Read => connection.hold(&plan.grant, deadline, |connection| step(connection, plan, arguments)),
+        Effect::Read => {
+            connection.hold(&plan.grant, deadline, |connection| step(connection, plan, arguments))
+        }
         Effect::Write | Effect::Irreversible => write(connection, plan, arguments, deadline),
     };
     match done {
@@ -35,7 +42,12 @@ pub(super) fn execute(connection: &mut Guarded, plan: &Plan, arguments: &Argumen
     }
 }
 
-fn write(connection: &mut Guarded, plan: &Plan, arguments: &Arguments, deadline: Instant) -> rusqlite::Result<Stepped> {
+fn write(
+    connection: &mut Guarded,
+    plan: &Plan,
+    arguments: &Arguments,
+    deadline: Instant,
+) -> rusqlite::Result<Stepped> {
     connection.transact("BEGIN IMMEDIATE")?;
     let done = connection.hold(&plan.grant, deadline, |connection| step(connection, plan, arguments));
     let keep = done.as_ref().is_ok_and(|rows| rows.changed <= plan.limits.changed_rows);
@@ -73,7 +85,9 @@ fn sql(value: Option<&Value>) -> ToSqlOutput<'_> {
         Some(Value::Integer(number)) => ToSqlOutput::Borrowed(ValueRef::Integer(*number)),
         Some(Value::Number(decimal)) => ToSqlOutput::Borrowed(ValueRef::Real(decimal.to_f64())),
         Some(Value::Boolean(truth)) => ToSqlOutput::Borrowed(ValueRef::Integer(i64::from(*truth))),
-        Some(list @ Value::Array(_)) => ToSqlOutput::Owned(rusqlite::types::Value::Text(list.to_json().to_string())),
+        Some(list @ Value::Array(_)) => {
+            ToSqlOutput::Owned(rusqlite::types::Value::Text(list.to_json().to_string()))
+        }
     }
 }
 
@@ -91,7 +105,8 @@ fn read(statement: &mut Statement<'_>, plan: &Plan) -> rusqlite::Result<Stepped>
         }
         let object = Json::Object(object);
         let bytes = object.to_string().len() as u64;
-        let is_full = result.rows.len() as u64 >= plan.limits.rows || result.bytes + bytes > plan.limits.bytes;
+        let is_full =
+            result.rows.len() as u64 >= plan.limits.rows || result.bytes + bytes > plan.limits.bytes;
         if is_full {
             result.is_cut = true;
             if plan.effect == Effect::Read {
@@ -131,28 +146,36 @@ fn finished(plan: &Plan, stepped: Stepped) -> Outcome {
 }
 
 fn too_many(most: u64) -> Refusal {
-    let message = format!("it would have changed more than {most} rows, so it changed none; narrow the arguments");
-    let refusal = Refusal::new("too_many_rows", RefusalClass::Budget, Wall::Limits, Retry::WithChange, message);
+    let message =
+        format!("it would have changed more than {most} rows, so it changed none; narrow the arguments");
+    let refusal =
+        Refusal::new("too_many_rows", RefusalClass::Budget, Wall::Limits, Retry::WithChange, message);
     Refusal { allowed: Some(format!("at most {most} changed rows a call")), ..refusal }
 }
 
 /// What the agent is told of an SQLite error: its class, never its text, which may hold values.
 pub(super) fn failure(error: &rusqlite::Error, plan: &Plan) -> Outcome {
     tracing::warn!(code = ?error.sqlite_error_code(), "a statement failed");
-    let refuse = |code, class, wall, retry, message: String| Outcome::failed(Refusal::new(code, class, wall, retry, message));
+    let refuse = |code, class, wall, retry, message: String| {
+        Outcome::failed(Refusal::new(code, class, wall, retry, message))
+    };
     let system = Wall::System;
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::OperationInterrupted) => {
-            let message = format!("it took longer than {} s and was stopped; ask for less", plan.limits.seconds);
+            let message =
+                format!("it took longer than {} s and was stopped; ask for less", plan.limits.seconds);
             refuse("timeout", RefusalClass::Budget, Wall::Limits, Retry::WithChange, message)
         }
-        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => Outcome::failed(super::busy()),
+        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
+            Outcome::failed(super::busy())
+        }
         Some(rusqlite::ErrorCode::ConstraintViolation) => {
             let message = "a rule of the database forbids this change; nothing was changed".to_owned();
             refuse("constraint", RefusalClass::Upstream, system, Retry::WithChange, message)
         }
         Some(rusqlite::ErrorCode::AuthorizationForStatementDenied) => {
-            let message = "the database has changed since this tool was checked; its operator has to look".to_owned();
+            let message =
+                "the database has changed since this tool was checked; its operator has to look".to_owned();
             refuse("tool_stale", RefusalClass::Upstream, system, Retry::Later, message)
         }
         _ => {

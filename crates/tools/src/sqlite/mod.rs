@@ -15,7 +15,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use ringfence_actions::{Limits, Tool};
-use ringfence_core::{Arguments, Effect, ParamName, Place, Problem, Refusal, RefusalClass, Retry, ToolName, Wall};
+use ringfence_core::{
+    Arguments, Effect, ParamName, Place, Problem, Refusal, RefusalClass, Retry, ToolName, Wall,
+};
 use tokio::sync::Semaphore;
 
 use crate::Outcome;

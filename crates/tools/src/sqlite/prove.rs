@@ -22,7 +22,12 @@ struct Shape {
 }
 
 /// The plan of a tool's statement; `None` where there is a problem, which is pushed.
-pub(crate) fn prove(path: &Path, declared_at: &Place, tool: &Tool, problems: &mut Vec<Problem>) -> Option<Plan> {
+pub(crate) fn prove(
+    path: &Path,
+    declared_at: &Place,
+    tool: &Tool,
+    problems: &mut Vec<Problem>,
+) -> Option<Plan> {
     let Operation::Sql { statement, place } = tool.operation() else { return None };
     let mut refuse = |what: String, instead: &str| {
         problems.push(Problem::error(place.clone(), what, instead));
@@ -32,7 +37,11 @@ pub(crate) fn prove(path: &Path, declared_at: &Place, tool: &Tool, problems: &mu
         Ok(connection) => connection,
         Err(error) => {
             let what = format!("database `{}` cannot be opened: {}", path.display(), reason(&error));
-            problems.push(Problem::error(declared_at.clone(), what, "make the file readable, or correct `path`"));
+            problems.push(Problem::error(
+                declared_at.clone(),
+                what,
+                "make the file readable, or correct `path`",
+            ));
             return None;
         }
     };
@@ -42,7 +51,9 @@ pub(crate) fn prove(path: &Path, declared_at: &Place, tool: &Tool, problems: &mu
     }
     let shape = match shape {
         Ok(shape) => shape,
-        Err(error) => return refuse(format!("SQLite cannot prepare this: {}", reason(&error)), "correct the statement"),
+        Err(error) => {
+            return refuse(format!("SQLite cannot prepare this: {}", reason(&error)), "correct the statement");
+        }
     };
     if shape.statements != 1 {
         let what = format!("there are {} statements where one is expected", shape.statements);
@@ -55,14 +66,25 @@ pub(crate) fn prove(path: &Path, declared_at: &Place, tool: &Tool, problems: &mu
         return refuse("a tool that reads writes".into(), "say `effect = \"write\"` or `\"irreversible\"`");
     }
     let params = placeholders(tool, &shape, place, problems)?;
-    let twice = shape.columns.iter().enumerate().find(|(at, name)| shape.columns.iter().take(*at).any(|seen| seen == *name));
+    let twice = shape
+        .columns
+        .iter()
+        .enumerate()
+        .find(|(at, name)| shape.columns.iter().take(*at).any(|seen| seen == *name));
     if let Some((_, name)) = twice {
         let what = format!("two columns of the result are called `{name}`");
         problems.push(Problem::error(place.clone(), what, "name them apart with `AS`"));
         return None;
     }
     let (statement, grant) = (statement.clone(), Arc::new(grant));
-    Some(Plan { statement, params, columns: shape.columns, grant, effect: tool.effect(), limits: tool.limits() })
+    Some(Plan {
+        statement,
+        params,
+        columns: shape.columns,
+        grant,
+        effect: tool.effect(),
+        limits: tool.limits(),
+    })
 }
 
 /// SQLite's own words, without the statement that they would repeat.
@@ -77,7 +99,13 @@ fn reason(error: &rusqlite::Error) -> String {
 fn look(connection: &Connection, statement: &str) -> rusqlite::Result<Shape> {
     let mut batch = Batch::new(connection, statement);
     let Some(first) = batch.next()? else {
-        return Ok(Shape { statements: 0, is_readonly: true, is_explain: false, placeholders: vec![], columns: vec![] });
+        return Ok(Shape {
+            statements: 0,
+            is_readonly: true,
+            is_explain: false,
+            placeholders: vec![],
+            columns: vec![],
+        });
     };
     let names = (1..=first.parameter_count()).map(|at| first.parameter_name(at).map(str::to_owned));
     let mut shape = Shape {
@@ -94,22 +122,36 @@ fn look(connection: &Connection, statement: &str) -> rusqlite::Result<Shape> {
 }
 
 /// The parameter behind each placeholder: every placeholder is `:name` of a declared one, and every one is used.
-fn placeholders(tool: &Tool, shape: &Shape, place: &Place, problems: &mut Vec<Problem>) -> Option<Vec<ParamName>> {
+fn placeholders(
+    tool: &Tool,
+    shape: &Shape,
+    place: &Place,
+    problems: &mut Vec<Problem>,
+) -> Option<Vec<ParamName>> {
     let before = problems.len();
     let mut used = Vec::new();
     for placeholder in &shape.placeholders {
         let name = placeholder.as_deref().and_then(|name| name.strip_prefix(':'));
-        let Some(known) = name.and_then(|name| tool.param_names().find(|known| known.as_str() == name)) else {
+        let Some(known) = name.and_then(|name| tool.param_names().find(|known| known.as_str() == name))
+        else {
             let shown = placeholder.as_deref().unwrap_or("?");
             let what = format!("placeholder `{shown}` is no parameter of `{}`", tool.name());
-            problems.push(Problem::error(place.clone(), what, "write `:name` and declare `name` under `params`"));
+            problems.push(Problem::error(
+                place.clone(),
+                what,
+                "write `:name` and declare `name` under `params`",
+            ));
             continue;
         };
         used.push(known.clone());
     }
     for param in tool.params().iter().filter(|param| !used.contains(param.name())) {
         let what = format!("parameter `{}` is declared but the statement does not use it", param.name());
-        problems.push(Problem::error(param.place().clone(), what, format!("use `:{}` or delete it", param.name())));
+        problems.push(Problem::error(
+            param.place().clone(),
+            what,
+            format!("use `:{}` or delete it", param.name()),
+        ));
     }
     (problems.len() == before).then_some(used)
 }

@@ -1,0 +1,41 @@
+//! `ringfence check`: everything that is wrong with a project, at once.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use owo_colors::OwoColorize as _;
+use ringfence_core::Level;
+use serde_json::json;
+
+use super::verdict;
+use crate::failure::Failure;
+use crate::print;
+use crate::wiring::{Addresses, Checked, check_keys, count, issuer};
+
+pub(crate) fn run(dir: &Path, as_json: bool) -> Result<ExitCode, Failure> {
+    let mut checked = Checked::read(dir)?;
+    // A key for the moment: looking at a project leaves nothing behind.
+    let key = ringfence_identity::development::new_key()
+        .ok_or_else(|| Failure::new("this machine has no randomness", "try again later"))?;
+    let issuer = issuer(&checked.project, &Addresses::declared(&checked.project), &key)?;
+    let _proved = checked.open_systems(issuer.as_ref());
+    check_keys(&mut checked.project);
+    let problems = &checked.project.problems;
+    let errors = problems.iter().filter(|problem| problem.level == Level::Error).count();
+    if as_json {
+        print::json(&json!({ "errors": errors, "warnings": problems.len() - errors, "problems": problems }));
+        return Ok(verdict(errors == 0));
+    }
+    for problem in problems {
+        print::problem(dir, problem);
+    }
+    let warnings = count(problems.len() - errors, "warning");
+    if errors > 0 {
+        anstream::eprintln!("{}: {}, {warnings}", "not in order".red().bold(), count(errors, "error"));
+    } else {
+        let (tools, policies) = (checked.space.tools().len(), checked.project.policy_files.len());
+        let summary = format!("{}, {}, {warnings}", count(tools, "tool"), count(policies, "policy file"));
+        anstream::println!("{}: {summary}", "in order".green().bold());
+    }
+    Ok(verdict(errors == 0))
+}

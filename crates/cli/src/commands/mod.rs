@@ -1,0 +1,79 @@
+//! What each command does.
+
+mod call;
+mod check;
+mod init;
+mod journal;
+mod serve;
+mod token;
+
+pub(crate) use init::{TEMPLATE, write_sample_database};
+pub(crate) use serve::{Doors, bind};
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use clap::CommandFactory as _;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Arguments, Command, LogFormat};
+use crate::demo;
+use crate::failure::Failure;
+
+/// Yes or no, as an exit code.
+pub(crate) fn verdict(yes: bool) -> ExitCode {
+    ExitCode::from(u8::from(!yes))
+}
+
+pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    match arguments.command {
+        Command::Init { dir } => init::run(&dir),
+        Command::Check { dir, json } => check::run(&dir, json),
+        Command::Serve { dir, grace_seconds, log_format } => {
+            log("info", log_format);
+            on_runtime(serve::run(dir, std::time::Duration::from_secs(grace_seconds)))
+        }
+        Command::Call { tool, arguments, user, project, json } => {
+            log("error", LogFormat::Text);
+            on_runtime(call::run(call::Asking { tool, arguments, user, folder: project.project, json }))
+        }
+        Command::Token { user, project, door, agent, lifetime_seconds, scopes } => {
+            let asking =
+                token::Asking { user, folder: project.project, door, agent, lifetime_seconds, scopes };
+            token::run(&asking)
+        }
+        Command::Journal(command) => journal::run(command),
+        Command::Demo { json, keep } => {
+            log("off", LogFormat::Text);
+            on_runtime(demo::run(json, keep))
+        }
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "ringfence", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn on_runtime(work: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| {
+        Failure::new(format!("no threads can be had: {error}"), "raise the limit on processes")
+    })?;
+    runtime.block_on(work)
+}
+
+/// Writes the log to standard error.
+fn log(otherwise: &str, format: LogFormat) {
+    let filter = EnvFilter::try_from_env("RINGFENCE_LOG").unwrap_or_else(|_| EnvFilter::new(otherwise));
+    let is_plain = std::env::var_os("NO_COLOR").is_some() || !std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(!is_plain)
+        .with_target(false);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

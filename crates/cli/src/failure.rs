@@ -1,0 +1,32 @@
+//! Why a command could not do what it was asked for, and what helps. Exit code 2.
+
+use std::fmt::Display;
+
+use owo_colors::OwoColorize as _;
+
+/// A command could not do what it was asked for.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    help: String,
+}
+
+impl Failure {
+    pub(crate) fn new(message: impl Display, help: impl Display) -> Self {
+        Self { message: message.to_string(), help: help.to_string() }
+    }
+
+    /// A message that says already what helps: `what is wrong; what to do`.
+    pub(crate) fn of(error: impl Display) -> Self {
+        let text = error.to_string();
+        match text.split_once("; ") {
+            Some((message, help)) => Self::new(message, help),
+            None => Self::new(text, "the message above names the cause"),
+        }
+    }
+
+    pub(crate) fn print(&self) {
+        anstream::eprintln!("{} {}", "error:".red().bold(), self.message);
+        anstream::eprintln!("{} {}", " help:".cyan().bold(), self.help);
+    }
+}

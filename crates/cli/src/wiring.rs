@@ -1,0 +1,371 @@
+//! Puts a gateway together out of a project. The one place that makes the authorities and hands each to its crate.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringfence_actions::{ActionSpace, File};
+use ringfence_console::PeoplesDoorSettings;
+use ringfence_core::{Authorities, Digest, Instant, Level, Place, Problem, Recorder, Secret, Verifier};
+use ringfence_gateway::{CallLimits, Clock, DoorSettings, Gateway, Parts};
+use ringfence_identity::development::{self, GATEWAY_CLIENT, Issuer, IssuerSettings};
+use ringfence_identity::{
+    Endpoint, Exchange, ExchangeSettings, Identity, KeySource, SigningAlgorithm, TokenCheck, TokenRules,
+};
+use ringfence_policy::{Policies, PolicyFile};
+use ringfence_sandbox::{Profile, Resources};
+use ringfence_store::{Journal, JournalSettings};
+use ringfence_tools::{Credential, HttpSettings, SandboxSettings, SystemSettings, Systems};
+use url::Url;
+
+use crate::failure::Failure;
+use crate::keys;
+use crate::private_file::PrivateFile;
+use crate::project::{
+    ExchangeDeclaration, IssuerSource, PROJECT_FILE, Project, SandboxDeclaration, SystemDeclaration,
+    exchange_audiences,
+};
+
+/// Where the doors and the development issuer really listen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) agents: SocketAddr,
+    pub(crate) people: SocketAddr,
+    pub(crate) issuer: Option<SocketAddr>,
+}
+
+impl Addresses {
+    /// The addresses that the project declares.
+    pub(crate) fn declared(project: &Project) -> Self {
+        let issuer = match &project.identity.source {
+            IssuerSource::Development { listen, .. } => Some(*listen),
+            IssuerSource::External { .. } => None,
+        };
+        Self { agents: project.server.listen, people: project.server.control, issuer }
+    }
+}
+
+/// A project whose tools and policies were read.
+pub(crate) struct Checked {
+    pub(crate) project: Project,
+    pub(crate) space: Arc<ActionSpace>,
+    policies: Option<Policies>,
+    recorder: Recorder,
+    verifier: Verifier,
+}
+
+impl Checked {
+    /// Reads a project. What is wrong with it is in its problems.
+    pub(crate) fn read(folder: &Path) -> Result<Self, Failure> {
+        let mut project = Project::read(folder)?;
+        let Authorities { decider, recorder, verifier } = Authorities::establish();
+        let mut problems = std::mem::take(&mut project.problems);
+        let names: Vec<String> =
+            project.tool_files.iter().map(|file| format!("tools/{}", file.name)).collect();
+        let files: Vec<File<'_>> = project
+            .tool_files
+            .iter()
+            .zip(&names)
+            .map(|(file, name)| File { name, text: &file.text })
+            .collect();
+        let space = ActionSpace::read(&files, &project.kinds(), &mut problems);
+        let policy_files =
+            project.policy_files.iter().map(|file| PolicyFile { name: &file.name, text: &file.text });
+        let policies = Policies::load(&policy_files.collect::<Vec<_>>(), &space, decider, &mut problems);
+        project.problems = problems;
+        Ok(Self { project, space: Arc::new(space), policies, recorder, verifier })
+    }
+
+    /// Fails where anything keeps the project from being served.
+    pub(crate) fn refuse_problems(&self) -> Result<(), Failure> {
+        if !self.project.has_errors() {
+            return Ok(());
+        }
+        let errors: Vec<&Problem> =
+            self.project.problems.iter().filter(|problem| problem.level == Level::Error).collect();
+        for problem in &errors {
+            crate::print::problem(&self.project.folder, problem);
+        }
+        let message = format!(
+            "the project in `{}` has {}",
+            self.project.folder.display(),
+            count(errors.len(), "error")
+        );
+        Err(Failure::new(message, "correct what is named above; `ringfence check` shows warnings too"))
+    }
+
+    /// Opens the systems, and so proves every statement. Problems are added to the project's.
+    pub(crate) fn open_systems(&mut self, issuer: Option<&Issuer>) -> Systems {
+        let mut problems = std::mem::take(&mut self.project.problems);
+        let settings = system_settings(&self.project, issuer, &mut problems);
+        let systems = Systems::open(settings, self.space.clone(), &mut problems);
+        problems.sort();
+        self.project.problems = problems;
+        systems
+    }
+
+    /// Puts the gateway together and opens its journal.
+    pub(crate) fn assemble(
+        self,
+        systems: Systems,
+        issuer: Option<&Issuer>,
+        addresses: &Addresses,
+    ) -> Result<Gateway, Failure> {
+        self.refuse_problems()?;
+        let Self { project, space, policies, recorder, verifier } = self;
+        let Some(policies) = policies else {
+            return Err(Failure::new("the policies could not be read", "run `ringfence check`"));
+        };
+        let identity = identity(&project, issuer, addresses, verifier)?;
+        let key = keys::journal_key(&project)?;
+        let settings = JournalSettings {
+            folder: project.journal.folder.clone(),
+            head_file: project.journal.head.clone(),
+            key: &key,
+            origin: origin(&project),
+            program: concat!("ringfence ", env!("CARGO_PKG_VERSION")).to_owned(),
+            configuration: configuration(&project),
+        };
+        let clock = Clock::system();
+        let journal = Journal::open(settings, recorder, clock.now()).map_err(Failure::of)?;
+        Ok(Gateway::new(Parts {
+            space,
+            policies,
+            identity,
+            journal,
+            systems,
+            limits: CallLimits::default(),
+            clock,
+        }))
+    }
+}
+
+pub(crate) fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
+pub(crate) fn now() -> Instant {
+    Clock::system().now()
+}
+
+/// What the journal's heads are of: the same for every process of a project.
+pub(crate) fn origin(project: &Project) -> String {
+    let url =
+        project.server.public_url.clone().unwrap_or_else(|| format!("http://{}", project.server.listen));
+    format!("ringfence/{}", url.split("://").nth(1).unwrap_or(&url))
+}
+
+/// The digest of all files that decide what may happen.
+fn configuration(project: &Project) -> Digest {
+    let files = project.tool_files.iter().map(|file| ("tools", file));
+    let files = files.chain(project.policy_files.iter().map(|file| ("policies", file)));
+    let parts: Vec<String> = files
+        .map(|(kind, file)| format!("{kind}/{} {}\n", file.name, Digest::of(&[file.text.as_bytes()])))
+        .collect();
+    Digest::of(&[
+        Digest::of(&[project.text.as_bytes()]).to_string().as_bytes(),
+        b"\n",
+        parts.concat().as_bytes(),
+    ])
+}
+
+/// The audience of the agents' door (RFC 8707: the URL of the resource).
+pub(crate) fn agents_audience(project: &Project, addresses: &Addresses) -> String {
+    let base = project.server.public_url.clone().unwrap_or_else(|| format!("http://{}", addresses.agents));
+    format!("{base}/mcp")
+}
+
+/// The audience of the people's door.
+pub(crate) fn peoples_audience(project: &Project, addresses: &Addresses) -> String {
+    project.server.control_url.clone().unwrap_or_else(|| format!("http://{}", addresses.people))
+}
+
+pub(crate) fn agents_settings(project: &Project, addresses: &Addresses) -> DoorSettings {
+    let issuer = match &project.identity.source {
+        IssuerSource::Development { listen, .. } => format!("http://{}", addresses.issuer.unwrap_or(*listen)),
+        IssuerSource::External { issuer, .. } => issuer.clone(),
+    };
+    DoorSettings {
+        resource: agents_audience(project, addresses),
+        issuers: vec![issuer],
+        scopes: project.identity.scopes.clone(),
+        hosts: hosts(&addresses.agents, project.server.public_url.as_deref()),
+        origins: project.server.allowed_origins.clone(),
+    }
+}
+
+pub(crate) fn peoples_settings(project: &Project, addresses: &Addresses) -> PeoplesDoorSettings {
+    let hosts = hosts(&addresses.people, project.server.control_url.as_deref());
+    PeoplesDoorSettings { operators: project.identity.operators.clone(), hosts }
+}
+
+/// The `Host` headers of a listener: its address, `localhost` where it is on loopback, and its public name.
+fn hosts(address: &SocketAddr, public: Option<&str>) -> Vec<String> {
+    let mut hosts = vec![address.to_string()];
+    if address.ip().is_loopback() {
+        hosts.push(format!("localhost:{}", address.port()));
+    }
+    if let Some(url) = public.and_then(|public| Url::parse(public).ok()) {
+        let host = url.host_str().unwrap_or_default().to_owned();
+        hosts.push(match url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host,
+        });
+    }
+    hosts
+}
+
+/// The development issuer of a project that has one, with this key.
+pub(crate) fn issuer(
+    project: &Project,
+    addresses: &Addresses,
+    key: &Secret,
+) -> Result<Option<Issuer>, Failure> {
+    let (IssuerSource::Development { users, .. }, Some(listen)) =
+        (&project.identity.source, addresses.issuer)
+    else {
+        return Ok(None);
+    };
+    let users = users.iter().map(|user| {
+        (user.name.clone(), development::User { groups: user.groups.clone(), claims: user.claims.clone() })
+    });
+    let settings = IssuerSettings {
+        listen,
+        groups_claim: project.identity.groups_claim.clone(),
+        users: users.collect(),
+        resources: vec![agents_audience(project, addresses), peoples_audience(project, addresses)],
+        downstream: exchange_audiences(&project.systems),
+    };
+    Issuer::new(key, settings).map(Some).map_err(Failure::of)
+}
+
+fn identity(
+    project: &Project,
+    issuer: Option<&Issuer>,
+    addresses: &Addresses,
+    verifier: Verifier,
+) -> Result<Identity, Failure> {
+    let check = |audience: String| match (&project.identity.source, issuer) {
+        (IssuerSource::External { issuer, jwks, algorithms, token_type, lifetime_max_seconds }, _) => {
+            let rules = TokenRules {
+                issuer: issuer.clone(),
+                audience,
+                algorithms: algorithms.iter().filter_map(|name| SigningAlgorithm::named(name)).collect(),
+                token_type: token_type.clone(),
+                lifetime_max_seconds: *lifetime_max_seconds,
+            };
+            let keys = Endpoint::new(jwks).map_err(Failure::of)?;
+            TokenCheck::new(rules, KeySource::Url(keys)).map_err(Failure::of)
+        }
+        (IssuerSource::Development { .. }, Some(issuer)) => issuer.check(&audience).map_err(Failure::of),
+        (IssuerSource::Development { .. }, None) => Err(Failure::of("the development issuer is missing")),
+    };
+    let agents = check(agents_audience(project, addresses))?;
+    let people = check(peoples_audience(project, addresses))?;
+    Ok(Identity::new(agents, people, project.identity.groups_claim.clone(), verifier))
+}
+
+fn system_settings(
+    project: &Project,
+    issuer: Option<&Issuer>,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<ringfence_core::SystemName, SystemSettings> {
+    let mut settings = BTreeMap::new();
+    for (name, system) in &project.systems {
+        let made = match &system.declaration {
+            SystemDeclaration::Sqlite { path } => {
+                Ok(SystemSettings::Sqlite { path: path.clone(), place: system.place.clone() })
+            }
+            SystemDeclaration::Http { base_url, exchange } => {
+                let credential = match exchange {
+                    Some(declared) => {
+                        exchanged(declared, issuer).map(|exchange| Credential::Exchange(Box::new(exchange)))
+                    }
+                    None => Ok(Credential::None),
+                };
+                credential.map(|credential| {
+                    SystemSettings::Http(HttpSettings { base_url: base_url.clone(), credential })
+                })
+            }
+            SystemDeclaration::Sandbox(declared) => Ok(SystemSettings::Sandbox(sandbox(declared))),
+        };
+        match made {
+            Ok(made) => drop(settings.insert(name.clone(), made)),
+            Err((what, instead)) => problems.push(Problem::error(system.place.clone(), what, instead)),
+        }
+    }
+    settings
+}
+
+/// The exchange of a system, or what is wrong and what to write instead.
+fn exchanged(declared: &ExchangeDeclaration, issuer: Option<&Issuer>) -> Result<Exchange, (String, String)> {
+    let lacks = |key: &str| {
+        (
+            format!("`exchange` lacks `{key}`"),
+            format!("write `{key} = …`: the gateway's own client at your issuer"),
+        )
+    };
+    let (endpoint, client_id, client_secret) = match issuer {
+        Some(issuer) => {
+            (format!("{}/token", issuer.name()), GATEWAY_CLIENT.to_owned(), issuer.gateway_secret())
+        }
+        None => {
+            let file = declared.client_secret_file.as_ref().ok_or_else(|| lacks("client-secret-file"))?;
+            let secret = PrivateFile::read(file)
+                .map_err(|error| (error.to_string(), "correct the file".to_owned()))?;
+            let secret = secret.ok_or_else(|| {
+                (format!("`{}` does not exist", file.display()), "write the secret there".to_owned())
+            })?;
+            let endpoint = declared.token_endpoint.clone().ok_or_else(|| lacks("token-endpoint"))?;
+            let client_id = declared.client_id.clone().ok_or_else(|| lacks("client-id"))?;
+            (endpoint, client_id, Secret::new(secret.expose().trim().to_owned()))
+        }
+    };
+    let token_endpoint = Endpoint::new(&endpoint)
+        .map_err(|error| (error.to_string(), "correct `token-endpoint`".to_owned()))?;
+    let (audience, scopes) = (declared.audience.clone(), declared.scopes.clone());
+    Exchange::new(ExchangeSettings { token_endpoint, client_id, client_secret, audience, scopes })
+        .map_err(|error| (error, "see the log".to_owned()))
+}
+
+fn sandbox(declared: &SandboxDeclaration) -> SandboxSettings {
+    let mut profile = Profile::new(declared.language);
+    let limits = &mut profile.limits;
+    limits.wall = declared.seconds.map_or(limits.wall, Duration::from_secs);
+    limits.memory_bytes = declared.memory_bytes.unwrap_or(limits.memory_bytes);
+    limits.processes = declared.processes.unwrap_or(limits.processes);
+    limits.output_bytes = declared.output_bytes.unwrap_or(limits.output_bytes);
+    if declared.rlimits_only {
+        profile.resources = Resources::RlimitsOnly;
+    }
+    SandboxSettings { profile, parallel_max: usize::try_from(declared.parallel_max).unwrap_or(1).max(1) }
+}
+
+/// What is wrong with keys that are there already; what is not there yet is made when it is needed.
+pub(crate) fn check_keys(project: &mut Project) {
+    for file in [keys::issuer_key_file(project), keys::journal_key_file(project)] {
+        if let Err(error) = PrivateFile::read(&file) {
+            let name = file.strip_prefix(&project.folder).unwrap_or(&file).display().to_string();
+            let text = error.to_string();
+            let (what, instead) =
+                text.split_once("; ").unwrap_or((&text, "make it readable for this user alone"));
+            project.problems.push(Problem::error(Place::start(&name), what, instead));
+        }
+    }
+    if let IssuerSource::External { jwks, algorithms, .. } = &project.identity.source {
+        let mut refuse = |what: String, instead: &str| {
+            project.problems.push(Problem::error(Place::start(PROJECT_FILE), what, instead));
+        };
+        if let Err(error) = Endpoint::new(jwks) {
+            refuse(error.to_string(), "correct `jwks`");
+        }
+        for unknown in algorithms.iter().filter(|name| SigningAlgorithm::named(name).is_none()) {
+            refuse(
+                format!("`{unknown}` is not an algorithm that is accepted"),
+                "write `ES256`, `EdDSA` or `RS256`",
+            );
+        }
+    }
+}
