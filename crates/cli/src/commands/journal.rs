@@ -113,7 +113,8 @@ fn line(entry: &Shown) -> String {
     let call = call.get(call.len().saturating_sub(8)..).unwrap_or_default();
     let parts =
         [field("number"), at, field("kind"), call.to_owned(), who, field("tool"), arguments, rest.join(" ")];
-    let line = parts.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join("  ");
+    let line =
+        parts.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join("  ");
     print::harmless(&line)
 }
 

@@ -7,8 +7,8 @@ mod journal;
 mod serve;
 mod token;
 
-pub(crate) use init::{TEMPLATE, write_sample_database};
-pub(crate) use serve::{Doors, bind};
+pub(crate) use init::{TEMPLATE, fit_to_machine, write_sample_database};
+pub(crate) use serve::{Doors, Serving, bind};
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -44,6 +44,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Journal(command) => journal::run(command),
         Command::Demo { json, keep } => {
+            demo::with_canary()?;
             log("off", LogFormat::Text);
             on_runtime(demo::run(json, keep))
         }

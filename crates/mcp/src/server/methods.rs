@@ -62,7 +62,9 @@ async fn list<S: Service>(
         Some(cursor) => match cursor.as_str().and_then(read_cursor) {
             Some(name) => Some(name),
             None => {
-                return Answer::Error(RpcError::invalid_params("`cursor` is not one that was given out here"));
+                return Answer::Error(RpcError::invalid_params(
+                    "`cursor` is not one that was given out here",
+                ));
             }
         },
     };

@@ -52,7 +52,10 @@ pub(crate) fn prove(
     let shape = match shape {
         Ok(shape) => shape,
         Err(error) => {
-            return refuse(format!("SQLite cannot prepare this: {}", reason(&error)), "correct the statement");
+            return refuse(
+                format!("SQLite cannot prepare this: {}", reason(&error)),
+                "correct the statement",
+            );
         }
     };
     if shape.statements != 1 {
