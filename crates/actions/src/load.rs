@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use crate::file::{Bytes, File, Table, list};
 use crate::tool::{Limits, SystemKind, Tool};
-use crate::{ActionSpace, Operation, Param, operation};
+use crate::{ActionSpace, Operation, Param, ParamType, Scalar, Source, operation};
 
 /// The longest description that a model is shown, in characters.
 const DESCRIBE_MAX: usize = 2_000;
@@ -85,6 +85,7 @@ fn read_tool(
     let operation = operation?;
     check_uses(&operation, &declared, &params, &place, problems);
     check_get(&operation, effect?, &place, problems);
+    check_program(&operation, &params, problems);
     let tool = Tool {
         name: name?,
         system,
@@ -103,6 +104,22 @@ fn read_tool(
 
 fn errors(problems: &[Problem]) -> usize {
     problems.iter().filter(|problem| problem.level == Level::Error).count()
+}
+
+/// The program is a text that the agent must send.
+fn check_program(operation: &Operation, params: &[Param], problems: &mut Vec<Problem>) {
+    let Operation::Program { source } = operation else { return };
+    let Some(param) = params.iter().find(|param| param.name() == source) else { return };
+    let is_text = matches!(param.kind(), ParamType::Scalar(Scalar::String { .. }));
+    if is_text && !param.optional() && *param.source() == Source::Agent {
+        return;
+    }
+    let what = format!("`{source}` is not a text that every call sends, so it cannot be the program");
+    problems.push(Problem::error(
+        param.place().clone(),
+        what,
+        "write `type = \"string\"`, without `optional` or `from`",
+    ));
 }
 
 fn take_system(

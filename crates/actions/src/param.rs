@@ -276,6 +276,14 @@ fn take_format(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Option<For
 fn take_pattern(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Option<Regex> {
     let text = table.take::<String>("pattern", problems)?;
     let place = table.place_of(&text);
+    if let Some(word) = unclear(text.get_ref()) {
+        problems.push(Problem::error(
+            place,
+            format!("`{word}` in a pattern means different things to different readers"),
+            "write the characters out, such as `[0-9]` for a digit and `[A-Za-z0-9_]` for a letter of a word",
+        ));
+        return None;
+    }
     let refuse = |error: regex::Error| {
         let reason = error.to_string().lines().last().unwrap_or_default().replace("error: ", "");
         problems.push(Problem::error(
@@ -285,6 +293,32 @@ fn take_pattern(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Option<Re
         ));
     };
     anchored(text.get_ref()).map_err(refuse).ok()
+}
+
+/// What the model's JSON Schema (ECMA-262) and the check here would read differently: classes whose reach depends on
+/// Unicode, and flags.
+fn unclear(pattern: &str) -> Option<String> {
+    let mut chars = pattern.chars().peekable();
+    while let Some(char) = chars.next() {
+        let next = chars.peek().copied();
+        match (char, next) {
+            ('\\', Some(class))
+                if class.is_alphanumeric() && !matches!(class, 'n' | 'r' | 't' | 'f' | 'v' | 'x' | 'u') =>
+            {
+                return Some(format!("\\{class}"));
+            }
+            ('\\', Some(_)) => drop(chars.next()),
+            ('(', Some('?')) => {
+                chars.next();
+                if chars.peek() != Some(&':') {
+                    return Some("(?".to_owned());
+                }
+            }
+            ('[', Some('[')) => return Some("[[".to_owned()),
+            _ => {}
+        }
+    }
+    None
 }
 
 /// `^(?:PATTERN)$` over whole texts: `$` here never matches before a final line break.

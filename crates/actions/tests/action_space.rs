@@ -1,4 +1,5 @@
 //! Tool files in, problems or schemas out; arguments in, canonical values or refusals out.
+#![allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

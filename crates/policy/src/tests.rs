@@ -117,7 +117,7 @@ fn no_rule_means_no_a_forbid_wins_and_named_approvers_make_it_an_ask() {
     let policies = policies(POLICIES);
     let small = r#"{"amount": 12.5}"#;
     let mut table = String::new();
-    let mut row = |what: &str, decision: String| table.push_str(&format!("{what:<34} {decision}\n"));
+    let mut row = |what: &str, decision: String| table.extend([format!("{what:<34} {decision}\n")]);
     let read = |run| decide(&policies, run, "read_metrics", r#"{"user_id": "u"}"#, &[]);
     row("analyst reads", read(run("ann", &["analysts"], &[])));
     row("stranger reads", read(run("eve", &[], &[])));

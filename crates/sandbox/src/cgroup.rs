@@ -96,6 +96,13 @@ impl Cgroup {
     }
 }
 
+/// Removes the cgroup of a run whose launcher died.
+pub(crate) fn remove_leftover(name: &str) {
+    let folders = CONTROLLERS.iter().filter_map(|controller| Some(parent(controller).ok()?.join(name)));
+    let mut left = Cgroup { folders: folders.filter(|folder| folder.is_dir()).collect() };
+    left.remove();
+}
+
 /// The gateway's own cgroup of a controller.
 fn parent(controller: &str) -> io::Result<PathBuf> {
     let own = fs::read_to_string("/proc/self/cgroup")?;

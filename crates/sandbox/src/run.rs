@@ -10,6 +10,7 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use crate::capture::capture;
+use crate::cgroup;
 use crate::jail::{JAIL_NAME, Orders, Report};
 use crate::{Captured, Ended, Outcome, Profile, Program, Refused, Resources};
 
@@ -40,16 +41,21 @@ pub async fn run(
     }
     let number = RUNS.fetch_add(1, Ordering::Relaxed);
     let (mut control, mut child) = start().map_err(|error| Refused::new("jail", error))?;
-    let orders = Orders::new(profile, program, number, host_uid(number)).to_bytes();
-    control.write_all(&orders).await.map_err(|error| Refused::new("jail", error))?;
+    let orders = Orders::new(profile, program, number, host_uid(number));
+    control.write_all(&orders.to_bytes()).await.map_err(|error| Refused::new("jail", error))?;
     let limits = &profile.limits;
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(Refused::new("jail", "it has no output"));
     };
     let stdout = tokio::spawn(capture(stdout, limits.output_bytes, limits.output_bytes_max));
     let stderr = tokio::spawn(capture(stderr, limits.output_bytes, limits.output_bytes_max));
-    let (out, err, report) = supervise(control, stdout, stderr, cancelled, limits.wall + GRACE).await?;
+    let supervised = supervise(control, stdout, stderr, cancelled, limits.wall + GRACE).await;
     let _reaped = child.wait().await;
+    if supervised.is_err() && orders.resources == Resources::Cgroup {
+        // The launcher died before it could: its sandbox died with it, its cgroup stays.
+        let _gone = tokio::task::spawn_blocking(move || cgroup::remove_leftover(&orders.name)).await;
+    }
+    let (out, err, report) = supervised?;
     match report {
         Report::Refused(refused) => Err(refused),
         Report::Done { ended, receipt } => Ok(Outcome { ended, stdout: out, stderr: err, receipt }),
@@ -95,8 +101,9 @@ async fn supervise(
     let mut report: Report =
         serde_json::from_slice(&bytes).map_err(|_| Refused::new("jail", "it ended without a report"))?;
     if let (Report::Done { ended, .. }, Some(early)) = (&mut report, early) {
-        // A program that had ended before it could be stopped ended as it did.
-        if *ended == Ended::Cancelled {
+        // A program that had ended before it could be stopped ended as it did; one that wrote too much ended by that, whether
+        // it was stopped or found its pipe closed first.
+        if *ended == Ended::Cancelled || early == Ended::OutputLimit {
             *ended = early;
         }
     }

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         ("files_go_in_and_their_names_are_plain", files_go_in_and_their_names_are_plain),
         ("deleting_everything_deletes_the_sandbox_alone", deleting_everything_deletes_the_sandbox_alone),
         ("the_hosts_files_are_not_there", the_hosts_files_are_not_there),
+        ("the_hosts_folders_are_other_inodes", the_hosts_folders_are_other_inodes),
         ("the_hosts_processes_are_not_there", the_hosts_processes_are_not_there),
         ("no_environment_and_no_descriptor_comes_in", no_environment_and_no_descriptor_comes_in),
         ("the_network_is_not_there", the_network_is_not_there),
@@ -52,10 +53,13 @@ fn main() -> ExitCode {
         let test = *test;
         // The numbers of system calls in it are those of one architecture.
         let is_elsewhere = *name == "forbidden_system_calls_fail" && std::env::consts::ARCH != "x86_64";
+        // It has to put something below the host's `/usr` for a moment.
+        let needs_root =
+            *name == "the_hosts_folders_are_other_inodes" && !rustix::process::getuid().is_root();
         Trial::test(*name, move || {
             std::panic::catch_unwind(test).map_err(|cause| Failed::from(text_of(&*cause)))
         })
-        .with_ignored_flag(is_elsewhere)
+        .with_ignored_flag(is_elsewhere || needs_root)
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }
@@ -171,6 +175,43 @@ fn the_hosts_files_are_not_there() {
     assert!(!reads(&with_only(&python, &[Layer::OwnRoot])), "a root of its own, alone");
     assert!(!reads(&with_only(&python, &[Layer::Landlock])), "Landlock, alone");
     assert!(!reads(&python));
+}
+
+/// A socket, a lock and a watch on the host's own inodes would reach its processes, read-only or not.
+fn the_hosts_folders_are_other_inodes() {
+    let folder = tempfile::Builder::new().prefix("ringfence-test").tempdir_in("/usr/local/share").unwrap();
+    let open_to_all = std::os::unix::fs::PermissionsExt::from_mode;
+    std::fs::set_permissions(folder.path(), open_to_all(0o755)).unwrap();
+    let socket = folder.path().join("daemon.sock");
+    let _daemon = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    std::fs::set_permissions(&socket, open_to_all(0o777)).unwrap();
+    let locked = std::fs::File::create(folder.path().join("lock")).unwrap();
+    locked.lock().unwrap();
+    let attack = format!(
+        "import fcntl, socket\n\
+         try:\n    socket.socket(socket.AF_UNIX).connect('{0}/daemon.sock'); print('connected')\n\
+         except OSError as error:\n    print(type(error).__name__)\n\
+         try:\n    fcntl.flock(open('{0}/lock'), fcntl.LOCK_EX | fcntl.LOCK_NB); print('not locked')\n\
+         except BlockingIOError:\n    print('the host holds it')",
+        folder.path().display()
+    );
+    let python = python();
+    let control = printed(&with_only(&python, &[]), &attack);
+    assert_eq!(
+        control, "connected\nthe host holds it",
+        "the control: through the host's own mount both reach it"
+    );
+    assert_eq!(
+        printed(&with_only(&python, &[Layer::OwnRoot]), &attack),
+        "ConnectionRefusedError\nnot locked"
+    );
+    let watch = "import ctypes, errno, os\nlibc = ctypes.CDLL(None, use_errno=True)\n\
+                 print(libc.inotify_init1(0), errno.errorcode.get(ctypes.get_errno()))";
+    assert_eq!(printed(&python, watch), "-1 ENOSYS");
+    assert!(
+        !printed(&python.clone().dangerously_without(&[Layer::Seccomp]), watch).starts_with("-1"),
+        "the control"
+    );
 }
 
 fn the_hosts_processes_are_not_there() {
@@ -354,7 +395,7 @@ fn a_memory_bomb_is_held() {
     match profile.resources {
         Resources::Cgroup => assert_eq!(outcome.ended, Ended::OutOfMemory),
         Resources::RlimitsOnly => {
-            assert!(outcome.stderr.text.contains("MemoryError"), "{}", outcome.stderr.text)
+            assert!(outcome.stderr.text.contains("MemoryError"), "{}", outcome.stderr.text);
         }
     }
     assert!(outcome.receipt.nothing_left);

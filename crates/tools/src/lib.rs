@@ -6,6 +6,7 @@ mod program;
 mod run;
 mod sqlite;
 mod systems;
+mod turns;
 
 pub use http::{Credential, HttpSettings};
 pub use outcome::{Ended, Outcome, Output, Used};

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use ringfence_actions::Limits;
-use ringfence_core::{Arguments, ParamName, Refusal, RefusalClass, Retry, Value, Wall};
+use ringfence_core::{Call, ParamName, Refusal, RefusalClass, Retry, Value, Wall};
 use ringfence_sandbox::{Profile, Program};
 use serde_json::json;
 
+use crate::turns::Turns;
 use crate::{Ended, Outcome, Output, Used};
 
 /// A system of kind `sandbox`.
@@ -19,31 +20,33 @@ pub struct SandboxSettings {
 
 pub(crate) struct Sandbox {
     profile: Profile,
-    turns: tokio::sync::Semaphore,
+    turns: Turns,
 }
 
 impl Sandbox {
     pub(crate) fn new(settings: SandboxSettings) -> Self {
-        let turns = tokio::sync::Semaphore::new(settings.parallel_max);
-        Self { profile: settings.profile, turns }
+        Self { profile: settings.profile, turns: Turns::new(settings.parallel_max) }
     }
 
-    pub(crate) async fn run(&self, arguments: &Arguments, source: &ParamName, limits: Limits) -> Outcome {
-        let Some(Value::String(source)) = arguments.value(source.as_str()) else {
+    pub(crate) async fn run(&self, call: &Call, source: &ParamName, limits: Limits) -> Outcome {
+        let Some(Value::String(source)) = call.arguments().value(source.as_str()) else {
             return Outcome::failed(Refusal::internal("program_missing", Wall::ActionSpace));
         };
         let limit = Duration::from_secs(limits.seconds);
-        let Ok(Ok(_turn)) = tokio::time::timeout(limit, self.turns.acquire()).await else {
+        let until = tokio::time::Instant::now() + limit;
+        let Some(_turn) = self.turns.take(call.run().id(), until).await else {
             return Outcome::failed(busy());
         };
         // The tool may be stricter than its system, never the other way round.
         let mut profile = self.profile.clone();
         profile.limits.wall = profile.limits.wall.min(limit);
+        // Two streams share the bytes of a result.
+        profile.limits.output_bytes = profile.limits.output_bytes.min(limits.bytes / 2);
         let program = Program { source: source.clone(), files: Vec::new() };
         match ringfence_sandbox::run(&profile, program, std::future::pending()).await {
             Ok(outcome) => ended(&outcome),
             Err(refused) => {
-                tracing::error!(%refused, "a sandbox could not be built as its profile says, so nothing ran");
+                tracing::error!(%refused, "a sandbox could not be built as its profile says, or was lost");
                 Outcome::failed(not_built())
             }
         }
@@ -64,7 +67,7 @@ fn ended(outcome: &ringfence_sandbox::Outcome) -> Outcome {
 }
 
 fn not_built() -> Refusal {
-    let message = "the sandbox could not be built as its profile demands, so the program did not run; its operator has to look";
+    let message = "the sandbox could not be built as its profile demands, or was lost; nothing of it remains, and its operator has to look";
     Refusal::new("sandbox_unavailable", RefusalClass::Internal, Wall::Sandbox, Retry::Later, message)
 }
 

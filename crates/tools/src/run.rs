@@ -31,14 +31,12 @@ pub async fn run(ticket: Ticket, systems: &Systems, subject_token: &Secret) -> O
 async fn on_system(ticket: &Ticket, tool: &Tool, systems: &Systems, subject_token: &Secret) -> Outcome {
     let call = ticket.call();
     match (systems.systems.get(call.system()), tool.operation()) {
-        (Some(System::Sqlite(sqlite)), Operation::Sql { .. }) => {
-            sqlite.run(call.tool(), call.arguments()).await
-        }
+        (Some(System::Sqlite(sqlite)), Operation::Sql { .. }) => sqlite.run(call).await,
         (Some(System::Http(http)), Operation::Http(request)) => {
             http.run(tool, request, call, subject_token).await
         }
         (Some(System::Sandbox(sandbox)), Operation::Program { source }) => {
-            sandbox.run(call.arguments(), source, tool.limits()).await
+            sandbox.run(call, source, tool.limits()).await
         }
         _ => Outcome::failed(Refusal::internal("system_gone", Wall::System)),
     }

@@ -12,7 +12,7 @@ use seccompiler::{
     SeccompFilter, SeccompRule, TargetArch, apply_filter,
 };
 
-use crate::Refused;
+use crate::{Refused, Resources};
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
@@ -99,9 +99,6 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_gettimeofday,
     libc::SYS_getuid,
     libc::SYS_getxattr,
-    libc::SYS_inotify_add_watch,
-    libc::SYS_inotify_init1,
-    libc::SYS_inotify_rm_watch,
     libc::SYS_kill,
     libc::SYS_landlock_add_rule,
     libc::SYS_landlock_create_ruleset,
@@ -248,7 +245,6 @@ const ALLOWED_HERE: &[c_long] = &[
     libc::SYS_fork,
     libc::SYS_getdents,
     libc::SYS_getpgrp,
-    libc::SYS_inotify_init,
     libc::SYS_lchown,
     libc::SYS_link,
     libc::SYS_lstat,
@@ -328,12 +324,15 @@ const FORBIDDEN: &[c_long] = &[
 ];
 
 /// Installs the filter, for this process and all that it starts.
-pub(super) fn install() -> Result<(), Refused> {
-    let filters = programs().map_err(|error| Refused::new("seccomp", error))?;
+pub(super) fn install(resources: Resources) -> Result<(), Refused> {
+    let filters = programs(resources).map_err(|error| Refused::new("seccomp", error))?;
     filters.iter().try_for_each(|filter| apply_filter(filter)).map_err(|error| Refused::new("seccomp", error))
 }
 
-fn programs() -> Result<[BpfProgram; 3], seccompiler::BackendError> {
+/// Memory that belongs to no process's address space, and so to no limit but a cgroup's.
+const UNCOUNTED: [i64; 4] = [libc::SYS_memfd_create, libc::SYS_shmget, libc::SYS_msgget, libc::SYS_semget];
+
+fn programs(resources: Resources) -> Result<[BpfProgram; 3], seccompiler::BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let errno = |code: i32| SeccompAction::Errno(code.unsigned_abs());
     let build = |rules: Rules,
@@ -343,14 +342,17 @@ fn programs() -> Result<[BpfProgram; 3], seccompiler::BackendError> {
         SeccompFilter::new(rules, otherwise, then, arch)?.try_into()
     };
     Ok([
-        build(allowed()?, errno(libc::ENOSYS), SeccompAction::Allow)?,
+        build(allowed(resources)?, errno(libc::ENOSYS), SeccompAction::Allow)?,
         build(forbidden()?, SeccompAction::Allow, errno(libc::EPERM))?,
         build(foreign_sockets()?, SeccompAction::Allow, errno(libc::EAFNOSUPPORT))?,
     ])
 }
 
-fn allowed() -> Result<Rules, seccompiler::BackendError> {
+fn allowed(resources: Resources) -> Result<Rules, seccompiler::BackendError> {
     let mut rules: Rules = ALLOWED.iter().chain(ALLOWED_HERE).map(|call| (*call, Vec::new())).collect();
+    if resources == Resources::RlimitsOnly {
+        rules.retain(|call, _| !UNCOUNTED.contains(call));
+    }
     // `TIOCSTI` and `TIOCLINUX` write into someone's terminal. The kernel looks at the low half alone, and so does this.
     let harmless =
         [libc::TIOCSTI, libc::TIOCLINUX].map(|code| SeccompCondition::new(1, Width::Dword, Is::Ne, code));

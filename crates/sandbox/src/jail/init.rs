@@ -70,7 +70,7 @@ fn confine(orders: &Orders, go: io::PipeReader) -> Result<u32, Refused> {
     let landlock_abi =
         if orders.has(Layer::Landlock) { confine::landlock(orders.landlock_abi_min, &place)? } else { 0 };
     if orders.has(Layer::Seccomp) {
-        filter::install()?;
+        filter::install(orders.resources)?;
     }
     Ok(landlock_abi)
 }

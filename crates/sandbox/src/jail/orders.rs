@@ -32,6 +32,14 @@ pub(crate) enum Report {
     Done { ended: Ended, receipt: Receipt },
 }
 
+/// So that a name is not met again by a gateway that has the same process id after a crash, as the first of a container has.
+fn random() -> u32 {
+    let mut bytes = [0; 4];
+    // Without randomness the name is only less unlike others.
+    let _filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    u32::from_ne_bytes(bytes)
+}
+
 impl Orders {
     pub(crate) fn new(profile: &Profile, program: Program, number: u32, host_uid: u32) -> Self {
         Self {
@@ -42,7 +50,7 @@ impl Orders {
             layers: profile.layers().clone(),
             source: program.source,
             files: program.files,
-            name: format!("ringfence-{}-{number}", std::process::id()),
+            name: format!("ringfence-{}-{number}-{:08x}", std::process::id(), random()),
             host_uid,
         }
     }

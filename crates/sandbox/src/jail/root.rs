@@ -1,4 +1,4 @@
-//! A root built from nothing: an empty tmpfs, the host's `/usr` read-only, work folders, a handful of devices, a `/proc` that
+//! A root built from nothing: an empty tmpfs, the host's `/usr` through a read-only overlay, work folders, a handful of devices, a `/proc` that
 //! shows processes alone. Nothing of the host is hidden, since nothing of it was there.
 
 use std::fs::{self, OpenOptions};
@@ -63,12 +63,12 @@ pub(super) fn build(orders: &Orders) -> Result<Place, Refused> {
 fn assemble(orders: &Orders) -> io::Result<()> {
     let limits = &orders.limits;
     // Taken before the new root covers the folder that it stands on.
-    tmpfs(SITE, 4 << 20, 400, "755")?;
+    tmpfs(SITE, 8 << 20, 400, "755")?;
     std::env::set_current_dir(SITE)?;
     for folder in ["usr", "etc", "proc", "dev", "work", "tmp", "program", "run", "var"] {
         fs::create_dir(folder)?;
     }
-    bind("/usr", "usr", READ_ONLY)?;
+    overlay("/usr", "usr")?;
     for name in ["bin", "sbin", "lib", "lib64"] {
         link_or_bind(name)?;
     }
@@ -120,6 +120,17 @@ fn tmpfs(at: &str, bytes: u64, files: u64, mode: &str) -> io::Result<()> {
     Ok(mount("tmpfs", at, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())?)
 }
 
+/// A host's folder, to be read. Through an overlay and not as it is: its files are then other inodes than the host's, so that
+/// no socket among them reaches a process of the host, no lock on them holds one up, and no watch on them sees one.
+fn overlay(from: &str, to: &str) -> io::Result<()> {
+    // An overlay without an upper folder needs two lower ones; `run` is empty.
+    let options = std::ffi::CString::new(format!("lowerdir={SITE}/run:{from}"))?;
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+    mount("overlay", to, "overlay", flags, options.as_c_str()).map_err(|error| {
+        io::Error::new(error.kind(), format!("overlay of {from}: {error}; Linux 5.11 or later can"))
+    })
+}
+
 /// A copy of a host's mount, with fewer rights, put at a place in the new root.
 fn bind(from: &str, to: &str, attributes: u64) -> io::Result<()> {
     let flags =
@@ -136,7 +147,7 @@ fn link_or_bind(name: &str) -> io::Result<()> {
         Ok(found) if found.is_symlink() => symlink(fs::read_link(&host)?, name),
         Ok(found) if found.is_dir() => {
             fs::create_dir(name)?;
-            bind(&host, name, READ_ONLY)
+            overlay(&host, name)
         }
         _ => Ok(()),
     }
@@ -149,12 +160,11 @@ fn fill_etc() -> io::Result<()> {
     fs::write("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n")?;
     // Where the interpreter's libraries and alternative commands are found. Neither says anything of the host but its packages.
     if Path::new("/etc/ld.so.cache").is_file() {
-        fs::write("etc/ld.so.cache", "")?;
-        bind("/etc/ld.so.cache", "etc/ld.so.cache", READ_ONLY | libc::MOUNT_ATTR_NOEXEC)?;
+        fs::copy("/etc/ld.so.cache", "etc/ld.so.cache")?;
     }
     if Path::new("/etc/alternatives").is_dir() {
         fs::create_dir("etc/alternatives")?;
-        bind("/etc/alternatives", "etc/alternatives", READ_ONLY | libc::MOUNT_ATTR_NOEXEC)?;
+        overlay("/etc/alternatives", "etc/alternatives")?;
     }
     Ok(())
 }

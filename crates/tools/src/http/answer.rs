@@ -18,7 +18,7 @@ pub(super) async fn read(
 ) -> Outcome {
     let status = response.status();
     if !status.is_success() {
-        return Outcome::failed(refused(status));
+        return unsuccessful(status, tool.effect());
     }
     let body = match bounded(response, tool.limits().bytes).await {
         Ok(body) => body,
@@ -29,9 +29,15 @@ pub(super) async fn read(
     if body.is_empty() {
         return Outcome::done(json!({ "done": true }), 0, 0);
     }
-    let limits = ringfence_mcp::json::Limits::default();
+    let default = ringfence_mcp::json::Limits::default();
+    let bytes_max = usize::try_from(tool.limits().bytes).unwrap_or(default.bytes_max).max(default.bytes_max);
+    let limits = ringfence_mcp::json::Limits { bytes_max, ..default };
     let Ok(parsed) = ringfence_mcp::json::read(&body, &limits) else {
-        return Outcome::failed(unreadable("its answer was not JSON"));
+        let why = "its answer was not JSON";
+        return match tool.effect() {
+            Effect::Read => Outcome::failed(unreadable(why)),
+            Effect::Write | Effect::Irreversible => Outcome::done(json!({ "done": true, "note": why }), 0, 0),
+        };
     };
     let (mut result, rows) = project(parsed, &request.returns, tool.limits().rows);
     if let Some(credential) = credential {
@@ -88,6 +94,20 @@ fn redact(value: &mut Json, secret: &str) {
             *object = fields.collect();
         }
         _ => {}
+    }
+}
+
+/// What an answer without success means. A write is certain to have had no effect only where the system said that it refused it.
+fn unsuccessful(status: StatusCode, effect: Effect) -> Outcome {
+    match (effect, status.as_u16()) {
+        // The answer to what was done stands elsewhere (RFC 9110 §15.4.4).
+        (Effect::Write | Effect::Irreversible, 303) => Outcome::done(json!({ "done": true }), 0, 0),
+        (Effect::Read, _) | (_, 400..=499 | 503) => Outcome::failed(refused(status)),
+        _ => {
+            let refusal = refused(status);
+            let message = format!("{}; whether it acted is not known", refusal.message);
+            Outcome::unknown(Refusal { code: "outcome_unknown", retry: Retry::Never, message, ..refusal })
+        }
     }
 }
 

@@ -58,7 +58,7 @@ impl Http {
             return Outcome::failed(Refusal::internal("http_unavailable", Wall::System));
         };
         let Ok(url) = request::url(&self.settings.base_url, request, call.arguments()) else {
-            return Outcome::failed(not_in_a_path());
+            return Outcome::failed(misfit());
         };
         let credential = match self.credential(call, subject_token).await {
             Ok(credential) => credential,
@@ -109,7 +109,7 @@ fn chain(error: &reqwest::Error) -> String {
     texts.join(": ")
 }
 
-fn not_in_a_path() -> Refusal {
-    let message = "a value would change the shape of the request's path; use a plain identifier";
+fn misfit() -> Refusal {
+    let message = "a value would change the shape of the request's path or query; use plain identifiers, and lists that are neither empty nor hold commas";
     Refusal::new("argument_invalid", RefusalClass::Arguments, Wall::ActionSpace, Retry::WithChange, message)
 }

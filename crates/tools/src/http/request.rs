@@ -10,7 +10,7 @@ use url::Url;
 /// All but the unreserved characters of RFC 3986 §2.3.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A value cannot stand in a path without changing its shape.
+/// A value cannot stand in a path or query without changing its shape.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Misfit;
 
@@ -21,9 +21,10 @@ pub(super) fn url(base: &Url, request: &HttpRequest, arguments: &Arguments) -> R
     let mut url = base.clone();
     url.set_path(&format!("{prefix}/{}", segments.join("/")));
     url.set_query(None);
-    let pairs =
-        request.query.iter().filter_map(|name| Some((name.as_str(), plain(arguments.value(name.as_str())?))));
-    let pairs: Vec<(&str, String)> = pairs.collect();
+    let present =
+        request.query.iter().filter_map(|name| Some((name.as_str(), arguments.value(name.as_str())?)));
+    let pairs = present.map(|(name, value)| Ok((name, plain(value)?)));
+    let pairs: Vec<(&str, String)> = pairs.collect::<Result<_, Misfit>>()?;
     if !pairs.is_empty() {
         url.query_pairs_mut().extend_pairs(&pairs);
     }
@@ -42,22 +43,29 @@ pub(super) fn url(base: &Url, request: &HttpRequest, arguments: &Arguments) -> R
 fn segment(part: &PathSegment, arguments: &Arguments) -> Result<String, Misfit> {
     let text = match part {
         PathSegment::Fixed(text) => return Ok(text.clone()),
-        PathSegment::Param(name) => plain(arguments.value(name.as_str()).ok_or(Misfit)?),
+        PathSegment::Param(name) => plain(arguments.value(name.as_str()).ok_or(Misfit)?)?,
     };
     // Parsers drop a dot segment even where its dots are encoded, and many servers decode an encoded slash.
     let changes_shape = text.is_empty() || text == "." || text == ".." || text.contains(['/', '\\']);
     if changes_shape { Err(Misfit) } else { Ok(utf8_percent_encode(&text, SEGMENT).to_string()) }
 }
 
-/// A scalar as text; a list as its items with commas between.
-fn plain(value: &Value) -> String {
-    match value {
+/// A scalar as text; a list as its items with commas between. An item that holds one would be two to whoever reads it, and a
+/// list of nothing would often be read as no limit at all.
+fn plain(value: &Value) -> Result<String, Misfit> {
+    Ok(match value {
         Value::String(text) => text.clone(),
         Value::Integer(number) => number.to_string(),
         Value::Number(decimal) => decimal.to_string(),
         Value::Boolean(truth) => truth.to_string(),
-        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
-    }
+        Value::Array(items) => {
+            let items = items.iter().map(plain).collect::<Result<Vec<_>, _>>()?;
+            if items.is_empty() || items.iter().any(|item| item.contains(',')) {
+                return Err(Misfit);
+            }
+            items.join(",")
+        }
+    })
 }
 
 /// The request itself.

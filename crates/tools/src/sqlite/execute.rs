@@ -53,8 +53,9 @@ fn write(
     let keep = done.as_ref().is_ok_and(|rows| rows.changed <= plan.limits.changed_rows);
     if keep {
         connection.transact("COMMIT")?;
-    } else {
-        connection.transact("ROLLBACK")?;
+    } else if !connection.is_clean() {
+        // Where it fails the connection is closed, which rolls back too; the first error says more.
+        let _closed_soon = connection.transact("ROLLBACK");
     }
     done
 }

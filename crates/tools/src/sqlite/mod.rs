@@ -7,6 +7,7 @@ mod connection;
 mod execute;
 mod grant;
 mod prove;
+mod words;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,11 +17,11 @@ use std::time::{Duration, Instant};
 
 use ringfence_actions::{Limits, Tool};
 use ringfence_core::{
-    Arguments, Effect, ParamName, Place, Problem, Refusal, RefusalClass, Retry, ToolName, Wall,
+    Arguments, Call, Effect, ParamName, Place, Problem, Refusal, RefusalClass, Retry, ToolName, Wall,
 };
-use tokio::sync::Semaphore;
 
 use crate::Outcome;
+use crate::turns::Turns;
 use connection::Guarded;
 use grant::Grant;
 
@@ -47,13 +48,13 @@ struct Plan {
 }
 
 struct Pool {
-    turns: Arc<Semaphore>,
+    turns: Turns,
     idle: Arc<Mutex<Vec<Guarded>>>,
 }
 
 impl Pool {
     fn new(most: usize) -> Self {
-        Self { turns: Arc::new(Semaphore::new(most)), idle: Arc::default() }
+        Self { turns: Turns::new(most), idle: Arc::default() }
     }
 }
 
@@ -74,16 +75,17 @@ impl Sqlite {
         Self { path: path.to_owned(), plans, readers: Pool::new(CONNECTIONS_MAX), writers: Pool::new(1) }
     }
 
-    /// Runs the tool's statement with these arguments.
-    pub(crate) async fn run(&self, tool: &ToolName, arguments: &Arguments) -> Outcome {
-        let Some(plan) = self.plans.get(tool).cloned() else {
+    /// Runs the statement of a call's tool with its arguments.
+    pub(crate) async fn run(&self, call: &Call) -> Outcome {
+        let Some(plan) = self.plans.get(call.tool()).cloned() else {
             return Outcome::failed(Refusal::internal("statement_not_proved", Wall::System));
         };
         let deadline = Instant::now() + Duration::from_secs(plan.limits.seconds);
         let pool = if plan.effect == Effect::Read { &self.readers } else { &self.writers };
-        let turn = tokio::time::timeout_at(deadline.into(), pool.turns.clone().acquire_owned()).await;
-        let Ok(Ok(turn)) = turn else { return Outcome::failed(busy()) };
-        let (path, idle, arguments) = (self.path.clone(), pool.idle.clone(), arguments.clone());
+        let Some(turn) = pool.turns.take(call.run().id(), deadline.into()).await else {
+            return Outcome::failed(busy());
+        };
+        let (path, idle, arguments) = (self.path.clone(), pool.idle.clone(), call.arguments().clone());
         let work = tokio::task::spawn_blocking(move || {
             let outcome = on_connection(&path, &idle, &plan, &arguments, deadline);
             drop(turn);

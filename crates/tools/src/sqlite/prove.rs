@@ -6,10 +6,10 @@ use std::sync::Arc;
 use ringfence_actions::{Operation, Tool};
 use ringfence_core::{Effect, ParamName, Place, Problem};
 use rusqlite::fallible_iterator::FallibleIterator as _;
-use rusqlite::{Batch, Connection};
+use rusqlite::{Batch, Connection, OpenFlags};
 
-use super::Plan;
 use super::connection::Guarded;
+use super::{Plan, words};
 
 /// What SQLite says of a statement.
 struct Shape {
@@ -68,6 +68,23 @@ pub(crate) fn prove(
     if tool.effect() == Effect::Read && !shape.is_readonly {
         return refuse("a tool that reads writes".into(), "say `effect = \"write\"` or `\"irreversible\"`");
     }
+    let begins = words::first(statement);
+    let offered: &[&str] = match tool.effect() {
+        Effect::Read => &["SELECT", "WITH", "VALUES"],
+        Effect::Write | Effect::Irreversible => &["SELECT", "WITH", "VALUES", "INSERT", "UPDATE", "DELETE"],
+    };
+    if !offered.contains(&begins.as_str()) {
+        let what = format!("a statement that begins with `{begins}` is not offered");
+        return refuse(what, &format!("begin it with one of {}", offered.join(", ")));
+    }
+    if tool.effect() != Effect::Read
+        && let Some(what) = replaces(path, statement)
+    {
+        return refuse(
+            what,
+            "use `ON CONFLICT … DO UPDATE`: the rows that `REPLACE` deletes are counted by nobody",
+        );
+    }
     let params = placeholders(tool, &shape, place, problems)?;
     let twice = shape
         .columns
@@ -88,6 +105,27 @@ pub(crate) fn prove(
         effect: tool.effect(),
         limits: tool.limits(),
     })
+}
+
+/// Where a write would delete rows to make room for others: in the statement, or in the schema, whose triggers and
+/// constraints act too.
+fn replaces(path: &Path, statement: &str) -> Option<String> {
+    if words::replaces(statement) {
+        return Some("the statement replaces rows".to_owned());
+    }
+    let in_schema = || {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let mut schema = connection.prepare("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")?;
+        let rows = schema.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+        rows.collect::<rusqlite::Result<Vec<_>>>()
+    };
+    match in_schema() {
+        Ok(schema) => {
+            let (name, _) = schema.into_iter().find(|(_, sql)| words::replaces(sql))?;
+            Some(format!("`{name}` in the database replaces rows"))
+        }
+        Err(error) => Some(format!("the database's schema cannot be read: {}", reason(&error))),
+    }
 }
 
 /// SQLite's own words, without the statement that they would repeat.

@@ -1,0 +1,86 @@
+//! Who may work on a system next. One run can take at most half of the places, so that no agent starves the others.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use ringfence_core::RunId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+/// Runs whose queues are kept although nobody waits in them.
+const IDLE_RUNS_MAX: usize = 1024;
+
+pub(crate) struct Turns {
+    all: Arc<Semaphore>,
+    share: usize,
+    of_runs: Mutex<HashMap<RunId, Arc<Semaphore>>>,
+}
+
+/// A turn; dropping it gives it to the next.
+pub(crate) struct Turn {
+    _of_run: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
+}
+
+impl Turns {
+    /// So many calls at the same time.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { all: Arc::new(Semaphore::new(most)), share: most.div_ceil(2), of_runs: Mutex::default() }
+    }
+
+    /// Waits for a turn, at most until then. A run's calls wait for one another first, and only then for other runs'.
+    pub(crate) async fn take(&self, run: &RunId, until: Instant) -> Option<Turn> {
+        let own = self.of_run(run)?;
+        let of_run = timeout_at(until, own.acquire_owned()).await.ok()?.ok()?;
+        let of_all = timeout_at(until, self.all.clone().acquire_owned()).await.ok()?.ok()?;
+        Some(Turn { _of_run: of_run, _of_all: of_all })
+    }
+
+    fn of_run(&self, run: &RunId) -> Option<Arc<Semaphore>> {
+        let mut of_runs = self.of_runs.lock().ok()?;
+        if of_runs.len() > IDLE_RUNS_MAX {
+            of_runs.retain(|_, own| Arc::strong_count(own) > 1);
+        }
+        Some(of_runs.entry(run.clone()).or_insert_with(|| Arc::new(Semaphore::new(self.share))).clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use ringfence_core::{AgentId, Authorities, Principal};
+
+    use super::*;
+
+    fn run(subject: &str) -> RunId {
+        let verifier = Authorities::establish().verifier;
+        let principal = Principal::verified(
+            &verifier,
+            "i".into(),
+            subject.into(),
+            BTreeSet::new(),
+            serde_json::Map::new(),
+        );
+        RunId::implicit(&principal, &AgentId::new("agent".to_owned()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn one_run_cannot_take_every_place() {
+        let turns = Arc::new(Turns::new(4));
+        let soon = || Instant::now() + Duration::from_millis(50);
+        let (bob, alice) = (run("bob"), run("alice"));
+        let held = [turns.take(&bob, soon()).await, turns.take(&bob, soon()).await];
+        assert!(held.iter().all(Option::is_some));
+        for _ in 0..100 {
+            let (turns, bob) = (turns.clone(), bob.clone());
+            tokio::spawn(
+                async move { turns.take(&bob, Instant::now() + Duration::from_secs(5)).await.is_some() },
+            );
+        }
+        tokio::task::yield_now().await;
+        assert!(turns.take(&bob, soon()).await.is_none(), "Bob waits for himself");
+        assert!(turns.take(&alice, soon()).await.is_some(), "and Alice does not wait for Bob");
+    }
+}

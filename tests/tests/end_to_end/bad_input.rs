@@ -1,0 +1,145 @@
+//! What is wrong is said once, clearly, with what to do; nothing is half-written.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+
+use ringfence_tests::{Project, Ran, ringfence};
+use serde_json::json;
+
+/// That a command could not be done, and that its message says these words.
+fn refused(ran: &Ran, said: &[&str]) {
+    assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{ran:?}");
+    let messages = ran.stderr.lines().filter(|line| line.starts_with("error:")).count();
+    assert_eq!(messages, 1, "one message: {}", ran.stderr);
+    assert!(ran.stderr.contains(" help: "), "{}", ran.stderr);
+    for said in said {
+        assert!(ran.stderr.contains(said), "{said}\n{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_missing_or_unreadable_project() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    for command in [
+        vec!["serve", path],
+        vec!["check", path],
+        vec!["call", "x", "--as", "bob", "--project", path],
+        vec!["token", "--as", "bob", "--project", path],
+        vec!["journal", "verify", path],
+        vec!["journal", "show", path],
+    ] {
+        refused(&ringfence(&command), &["ringfence.toml` cannot be read", "ringfence init"]);
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was written");
+    fs::write(folder.path().join("ringfence.toml"), [0xff, 0xfe, 0x00]).unwrap();
+    refused(&ringfence(&["serve", path]), &["ringfence.toml` cannot be read"]);
+}
+
+#[test]
+fn check_names_every_problem_at_once_with_its_place() {
+    let project = Project::new();
+    project.edit("ringfence.toml", |text| text.replace("kind = \"sqlite\"", "kind = \"oracle\""));
+    project.append(
+        "tools/python.toml",
+        "\n[wipe]\nsystem = \"python\"\nefect = \"read\"\ndescribe = \"Wipes.\"\nprogram = \"code\"\n",
+    );
+    project.append(
+        "policies/policies.cedar",
+        "permit (principal, action == Action::\"run_pyton\", resource);\n",
+    );
+    let checked = ringfence(&["check", project.path(), "--json"]);
+    let problems = checked.json();
+    assert_eq!(checked.code, 1);
+    let places: Vec<String> = problems["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|problem| {
+            assert!(!problem["instead"].as_str().unwrap().is_empty(), "{problem}");
+            format!("{}:{}", problem["file"].as_str().unwrap(), problem["line"])
+        })
+        .collect();
+    for place in ["ringfence.toml:18", "tools/python.toml:11", "policies/policies.cedar:14"] {
+        assert!(places.contains(&place.to_owned()), "{place} is not in {places:?}");
+    }
+    let shown = ringfence(&["check", project.path()]);
+    assert!(shown.stderr.contains("help: ") && shown.stderr.contains("not in order"), "{}", shown.stderr);
+    // The same project is not served, and nothing is made for it.
+    refused(&ringfence(&["serve", project.path()]), &["has ", "correct what is named above"]);
+    assert!(!project.file("state").exists());
+}
+
+#[test]
+fn a_policy_that_does_not_validate() {
+    let project = Project::new();
+    project.append(
+        "policies/policies.cedar",
+        "permit (principal, action, resource) when { context.nothing };\n",
+    );
+    let ran = ringfence(&["serve", project.path()]);
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.stderr.contains("policies/policies.cedar:14:1: error: this policy does not fit the action-space"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!project.file("state").exists());
+}
+
+#[test]
+fn a_taken_port() {
+    let project = Project::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    project.edit("ringfence.toml", |text| {
+        let control = text.lines().find(|line| line.starts_with("control")).unwrap().to_owned();
+        text.replace(&control, &format!("control = \"{address}\""))
+    });
+    refused(
+        &ringfence(&["serve", project.path()]),
+        &[&format!("address {address} is taken"), "another `control`"],
+    );
+    assert!(!project.file("state").exists(), "addresses are bound before anything is written");
+}
+
+#[test]
+fn a_corrupt_journal() {
+    let project = Project::new();
+    assert!(project.call("bob", "run_python", &["code=1"])["done"].is_object());
+    let good = fs::read(project.file("state/journal.db")).unwrap();
+    fs::write(project.file("state/journal.db"), b"this is no database at all, whatever its name says")
+        .unwrap();
+    refused(&ringfence(&["serve", project.path()]), &["journal", "verify"]);
+    let verified = ringfence(&["journal", "verify", project.path(), "--json"]);
+    assert_eq!((verified.code, &verified.json()["findings"][0]["kind"]), (1, &json!("unreadable")));
+    fs::write(project.file("state/journal.db"), good).unwrap();
+    assert_eq!(ringfence(&["journal", "verify", project.path()]).code, 0);
+    // A journal that is shorter than its head says does not go on as if nothing had happened.
+    let triggers = "DROP TRIGGER entries_are_not_deleted; DELETE FROM entries WHERE number > 2;";
+    project.database("state/journal.db").execute_batch(triggers).unwrap();
+    refused(&ringfence(&["serve", project.path()]), &["journal", "head"]);
+}
+
+#[test]
+fn a_locked_journal() {
+    let project = Project::new();
+    assert!(project.call("bob", "run_python", &["code=1"])["done"].is_object());
+    let lock = fs::OpenOptions::new().write(true).open(project.file("state/journal.lock")).unwrap();
+    lock.lock().unwrap();
+    refused(&ringfence(&["serve", project.path()]), &["journal", "another"]);
+}
+
+#[test]
+fn a_key_file_with_the_wrong_mode() {
+    let project = Project::new();
+    assert!(project.call("bob", "run_python", &["code=1"])["done"].is_object());
+    for key in ["state/journal.key", "state/issuer.key"] {
+        fs::set_permissions(project.file(key), fs::Permissions::from_mode(0o644)).unwrap();
+        refused(&ringfence(&["serve", project.path()]), &["has mode 644", "chmod 600"]);
+        assert_eq!(ringfence(&["check", project.path()]).code, 1, "check says so too");
+        fs::set_permissions(project.file(key), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    assert_eq!(ringfence(&["check", project.path()]).code, 0);
+}

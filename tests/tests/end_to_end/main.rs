@@ -1,0 +1,17 @@
+//! The real binary, as its users have it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "tests"
+)]
+
+mod bad_input;
+mod commands;
+mod demo;
+mod seals;
+mod serving;
+mod sql;
+mod walls;
+mod wire;
