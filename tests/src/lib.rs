@@ -179,6 +179,25 @@ impl Project {
         rusqlite::Connection::open(self.file(name)).unwrap()
     }
 
+    /// Edits the journal as someone who can write its file would, and puts back the triggers that stood in the way.
+    ///
+    /// # Panics
+    /// Where the edit is no SQL.
+    pub fn edit_journal(&self, sql: &str) {
+        let connection = self.database("state/journal.db");
+        let mut triggers =
+            connection.prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").unwrap();
+        let triggers: Vec<(String, String)> =
+            triggers.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().flatten().collect();
+        for (name, _) in &triggers {
+            connection.execute_batch(&format!("DROP TRIGGER {name}")).unwrap();
+        }
+        connection.execute_batch(sql).unwrap();
+        for (_, trigger) in &triggers {
+            connection.execute_batch(trigger).unwrap();
+        }
+    }
+
     /// Starts the gateway and waits until it serves.
     ///
     /// # Panics

@@ -64,7 +64,7 @@ fn read_tool(
     let effect = take_effect(&mut table, problems);
     let describe = take_describe(&mut table, problems);
     let external = table.take::<bool>("external", problems).map(Spanned::into_inner);
-    let yields = take_labels(&mut table, problems);
+    let declared_yields = take_labels(&mut table, problems);
     let scope = take_scope(&mut table, problems);
     let limits = take_limits(&mut table, problems);
     let (declared, params) = take_params(&mut table, problems);
@@ -82,6 +82,9 @@ fn read_tool(
     table.finish(problems);
     let (system, kind) = system?;
     let external = external.unwrap_or(kind == SystemKind::Http);
+    // What another system answers may have been written by anyone, unless the owner says otherwise.
+    let yields = declared_yields
+        .unwrap_or_else(|| if kind == SystemKind::Http { vec![Label::Untrusted] } else { Vec::new() });
     let operation = operation?;
     check_uses(&operation, &declared, &params, &place, problems);
     check_get(&operation, effect?, &place, problems);
@@ -179,8 +182,8 @@ fn take_describe(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Option<S
     Some(text)
 }
 
-fn take_labels(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Vec<Label> {
-    let Some(words) = table.take::<Vec<String>>("yields", problems) else { return Vec::new() };
+fn take_labels(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Option<Vec<Label>> {
+    let words = table.take::<Vec<String>>("yields", problems)?;
     let place = table.place_of(&words);
     let named =
         |word: &String| [Label::Untrusted, Label::Sensitive].into_iter().find(|label| label.as_str() == word);
@@ -193,7 +196,7 @@ fn take_labels(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Vec<Label>
             problems.push(Problem::error(place.clone(), format!("`{word}` is not a label"), instead));
         }
     }
-    labels
+    Some(labels)
 }
 
 /// A scope token (RFC 6749 §3.3).

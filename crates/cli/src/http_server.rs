@@ -7,19 +7,30 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Connections that are open at the same time; more wait to be accepted.
+/// Connections that are open at the same time at one door; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 2048;
+/// File descriptors that are left for the journal, the systems and sandboxes, whoever knocks.
+const DESCRIPTORS_KEPT: u64 = 256;
+/// Doors that share the rest: the agents', the people's, the development issuer's.
+const DOORS: u64 = 3;
 /// How long the head of a request may take to arrive: what comes byte by byte does not hold a connection for long.
 const HEAD_MAX: Duration = Duration::from_secs(10);
+/// The longest head, with what a client sends on before it has its answer.
+const BUFFER_MAX: usize = 64 << 10;
+/// After this time a connection takes no further request.
+const CONNECTION_MAX: Duration = Duration::from_mins(10);
+/// And this is how long its last answer may take from then on: nobody holds a place by not reading.
+const LAST_ANSWER_MAX: Duration = Duration::from_mins(15);
 
 /// Serves until `stop`, then until every answer under way is sent.
 pub(crate) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Arc::new(Semaphore::new(connections_max()));
     let connections = TaskTracker::new();
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { break };
@@ -50,13 +61,28 @@ async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) 
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_MAX)
+        .max_buf_size(BUFFER_MAX)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     tokio::pin!(connection);
     tokio::select! {
         _ended = connection.as_mut() => {}
-        () = stop.cancelled() => {
+        () = until_last_request(&stop) => {
             connection.as_mut().graceful_shutdown();
-            let _ended = connection.await;
+            let _ended_in_time = tokio::time::timeout(LAST_ANSWER_MAX, connection).await;
         }
     }
+}
+
+async fn until_last_request(stop: &CancellationToken) {
+    let _stopped_before = tokio::time::timeout(CONNECTION_MAX, stop.cancelled()).await;
+}
+
+/// As many as the limit on file descriptors bears, which is raised as far as this process may.
+fn connections_max() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let descriptors = if raised.is_ok() { limit.maximum } else { limit.current };
+    let Some(descriptors) = descriptors else { return CONNECTIONS_MAX };
+    let share = descriptors.saturating_sub(DESCRIPTORS_KEPT) / DOORS;
+    usize::try_from(share).unwrap_or(CONNECTIONS_MAX).clamp(16, CONNECTIONS_MAX)
 }

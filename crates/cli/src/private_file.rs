@@ -23,6 +23,14 @@ pub(crate) enum PrivateFileRefused {
         /// Its permission bits.
         mode: u32,
     },
+    /// It belongs to another user, who could change it.
+    #[error(
+        "key file `{path}` belongs to another user; run `chown $(id -u) {path}`, and replace the key if they may have read it"
+    )]
+    Owner {
+        /// The file.
+        path: String,
+    },
     /// It cannot be read or written.
     #[error("key file `{path}` cannot be used: {reason}")]
     Unusable {
@@ -31,6 +39,11 @@ pub(crate) enum PrivateFileRefused {
         /// What the system says.
         reason: String,
     },
+}
+
+/// Whether a file of this user can be believed by this process: its own, or root's.
+fn is_ours(uid: u32) -> bool {
+    uid == 0 || std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == uid)
 }
 
 impl PrivateFile {
@@ -42,7 +55,11 @@ impl PrivateFile {
             Err(error) => return Err(unusable(path, &error)),
         };
         // Asked of the open file, so that what was checked is what is read.
-        let mode = file.metadata().map_err(|error| unusable(path, &error))?.mode() & 0o777;
+        let metadata = file.metadata().map_err(|error| unusable(path, &error))?;
+        let mode = metadata.mode() & 0o777;
+        if !is_ours(metadata.uid()) {
+            return Err(PrivateFileRefused::Owner { path: path.display().to_string() });
+        }
         if mode & 0o077 != 0 {
             return Err(PrivateFileRefused::Mode { path: path.display().to_string(), mode });
         }

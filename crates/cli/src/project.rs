@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use ringfence_actions::file::{Bytes, Table};
 use ringfence_actions::{File, SystemKind};
 use ringfence_core::{GroupName, Level, Place, Problem, SystemName};
+use ringfence_identity::GroupsClaim;
 use ringfence_sandbox::Language;
 use toml::Spanned;
 use url::Url;
@@ -50,10 +51,10 @@ pub(crate) struct Server {
 #[derive(Clone)]
 pub(crate) struct IdentityDeclaration {
     pub(crate) source: IssuerSource,
-    pub(crate) groups_claim: String,
+    pub(crate) groups_claim: GroupsClaim,
     pub(crate) scopes: Vec<String>,
     /// Whoever may look at the people's door.
-    pub(crate) operators: GroupName,
+    pub(crate) operators: Option<GroupName>,
 }
 
 #[derive(Clone)]
@@ -180,7 +181,8 @@ fn not_a_project(folder: &Path, error: &std::io::Error) -> Failure {
     Failure::new(format!("`{}` cannot be read: {error}", path.display()), help)
 }
 
-/// The files of a sub-folder with this ending, in the order of their names.
+/// The files of a sub-folder with this ending, in the order of their names. A file that is not read might hold a forbid, so
+/// whatever else is there is an error; hidden files alone are left out.
 fn texts(
     folder: &Path,
     name: &str,
@@ -198,19 +200,23 @@ fn texts(
     for entry in std::fs::read_dir(&path).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let file_name = entry.file_name().to_string_lossy().into_owned();
-        if file_name.starts_with('.') || !entry.path().is_file() {
+        if file_name.starts_with('.') {
             continue;
         }
+        let place = Place::start(&format!("{name}/{file_name}"));
         if !file_name.ends_with(&format!(".{ending}")) {
-            let place = Place::start(&format!("{name}/{file_name}"));
-            problems.push(Problem::warn(
-                place,
-                "this file is not read",
-                format!("end its name in `.{ending}`, or move it away"),
-            ));
+            let instead =
+                format!("end its name in `.{ending}`, put it directly into `{name}`, or move it away");
+            problems.push(Problem::error(place, "this is not read", instead));
             continue;
         }
-        files.push(TextFile { name: file_name, text: read_text(&entry.path()).map_err(unreadable)? });
+        match read_text(&entry.path()) {
+            Ok(text) => files.push(TextFile { name: file_name, text }),
+            Err(error) => {
+                let what = format!("this cannot be read: {error}");
+                problems.push(Problem::error(place, what, "make it a text file, readable for this user"));
+            }
+        }
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));
     if files.is_empty() {
@@ -250,6 +256,14 @@ fn server(root: Option<&mut Table<'_>>, problems: &mut Vec<Problem>) -> Server {
             ));
         }
         table.finish(problems);
+    }
+    for (door, url, key) in [(listen, &public_url, "public-url"), (control, &control_url, "control-url")] {
+        if !door.ip().is_loopback() && url.is_none() {
+            let what = format!("{door} is reached from other machines, and this door speaks plain HTTP");
+            let instead =
+                format!("put TLS in front of it and write `{key} = \"https://…\"`, or listen on loopback");
+            problems.push(Problem::error(Place::start(PROJECT_FILE), what, instead));
+        }
     }
     let allowed_origins = origins.map(Spanned::into_inner).unwrap_or_default();
     Server { listen, control, public_url, control_url, allowed_origins }
@@ -314,22 +328,20 @@ fn identity(folder: &Path, root: Option<&mut Table<'_>>, problems: &mut Vec<Prob
     let groups_claim = text("groups-claim").map_or_else(|| "groups".to_owned(), Spanned::into_inner);
     let operators = text("operators").map_or_else(|| "operators".to_owned(), Spanned::into_inner);
     let scopes = table.as_mut().and_then(|table| table.take::<Vec<String>>("scopes", problems));
-    let operators = GroupName::new(operators).or_else(|_| GroupName::new("operators"));
+    let optional = table.as_mut().and_then(|table| table.take::<bool>("groups-optional", problems));
+    let operators = GroupName::new(operators).map_err(|bad| {
+        problems.push(Problem::error(Place::start(PROJECT_FILE), bad.to_string(), "correct `operators`"));
+    });
     if let Some(table) = table {
         table.finish(problems);
     }
     let nobody = IssuerSource::Development { listen: ([127, 0, 0, 1], 8789).into(), users: Vec::new() };
     IdentityDeclaration {
         source: source.unwrap_or(nobody),
-        groups_claim,
+        groups_claim: GroupsClaim { name: groups_claim, optional: optional.is_some_and(Spanned::into_inner) },
         scopes: scopes.map_or_else(|| vec!["tools".to_owned()], Spanned::into_inner),
-        operators: operators.unwrap_or_else(|_| unreachable_group()),
+        operators: operators.ok(),
     }
-}
-
-/// `operators` keeps the rule of group names, so this is never reached; a project without operators is safe all the same.
-fn unreachable_group() -> GroupName {
-    serde_json::from_str("\"operators\"").unwrap_or_else(|_| unreachable_group())
 }
 
 fn issuer(folder: &Path, table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Option<IssuerSource> {

@@ -74,6 +74,7 @@ impl Checked {
         let policy_files =
             project.policy_files.iter().map(|file| PolicyFile { name: &file.name, text: &file.text });
         let policies = Policies::load(&policy_files.collect::<Vec<_>>(), &space, decider, &mut problems);
+        check_audiences(&project, &mut problems);
         project.problems = problems;
         Ok(Self { project, space: Arc::new(space), policies, recorder, verifier })
     }
@@ -124,7 +125,6 @@ impl Checked {
             folder: project.journal.folder.clone(),
             head_file: project.journal.head.clone(),
             key: &key,
-            origin: origin(&project),
             program: concat!("ringfence ", env!("CARGO_PKG_VERSION")).to_owned(),
             configuration: configuration(&project),
         };
@@ -150,13 +150,6 @@ pub(crate) fn now() -> Instant {
     Clock::system().now()
 }
 
-/// What the journal's heads are of: the same for every process of a project.
-pub(crate) fn origin(project: &Project) -> String {
-    let url =
-        project.server.public_url.clone().unwrap_or_else(|| format!("http://{}", project.server.listen));
-    format!("ringfence/{}", url.split("://").nth(1).unwrap_or(&url))
-}
-
 /// The digest of all files that decide what may happen.
 fn configuration(project: &Project) -> Digest {
     let files = project.tool_files.iter().map(|file| ("tools", file));
@@ -180,6 +173,30 @@ pub(crate) fn agents_audience(project: &Project, addresses: &Addresses) -> Strin
 /// The audience of the people's door.
 pub(crate) fn peoples_audience(project: &Project, addresses: &Addresses) -> String {
     project.server.control_url.clone().unwrap_or_else(|| format!("http://{}", addresses.people))
+}
+
+/// A token for one door must be good at no other, and at no system: an audience stands for one of them alone.
+fn check_audiences(project: &Project, problems: &mut Vec<Problem>) {
+    let addresses = Addresses::declared(project);
+    let doors = [agents_audience(project, &addresses), peoples_audience(project, &addresses)];
+    let same = |a: &str, b: &str| match (Url::parse(a), Url::parse(b)) {
+        (Ok(a), Ok(b)) => a.as_str().trim_end_matches('/') == b.as_str().trim_end_matches('/'),
+        _ => a == b,
+    };
+    let [agents, people] = &doors;
+    if same(agents, people) {
+        let what = format!("both doors have the audience `{agents}`");
+        let instead = "give `public-url` and `control-url` addresses of their own: a token for one would open the other";
+        problems.push(Problem::error(Place::start(PROJECT_FILE), what, instead));
+    }
+    for system in project.systems.values() {
+        let SystemDeclaration::Http { exchange: Some(exchange), .. } = &system.declaration else { continue };
+        if doors.iter().any(|door| same(door, &exchange.audience)) {
+            let what = format!("the audience `{}` is one of the gateway's own doors", exchange.audience);
+            let instead = "name the system itself: a tool would get a token that opens the gateway";
+            problems.push(Problem::error(system.place.clone(), what, instead));
+        }
+    }
 }
 
 pub(crate) fn agents_settings(project: &Project, addresses: &Addresses) -> DoorSettings {
@@ -233,7 +250,7 @@ pub(crate) fn issuer(
     });
     let settings = IssuerSettings {
         listen,
-        groups_claim: project.identity.groups_claim.clone(),
+        groups_claim: project.identity.groups_claim.name.clone(),
         users: users.collect(),
         resources: vec![agents_audience(project, addresses), peoples_audience(project, addresses)],
         downstream: exchange_audiences(&project.systems),

@@ -3,6 +3,8 @@
 //! It listens apart from the agents' door and wants tokens for an audience of its own, from people in the operators' group:
 //! the engine can neither see nor change anything here.
 
+use std::collections::BTreeSet;
+
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -16,8 +18,8 @@ use serde_json::json;
 /// What the door has to know of itself.
 #[derive(Clone, Debug)]
 pub struct PeoplesDoorSettings {
-    /// Whoever may look.
-    pub operators: GroupName,
+    /// Whoever may look; `None`: nobody.
+    pub operators: Option<GroupName>,
     /// The `Host` headers that are answered, with their ports.
     pub hosts: Vec<String>,
 }
@@ -38,6 +40,12 @@ pub fn peoples_door(gateway: &Gateway, settings: PeoplesDoorSettings) -> Router 
     health_routes(gateway).merge(for_operators)
 }
 
+impl Door {
+    fn is_for(&self, groups: &BTreeSet<GroupName>) -> bool {
+        self.settings.operators.as_ref().is_some_and(|operators| groups.contains(operators))
+    }
+}
+
 /// Lets in requests to a known host, not from a browser's page, with a token for this door of someone in the operators' group.
 async fn admit(State(door): State<Door>, request: Request, next: Next) -> Response {
     let headers = request.headers();
@@ -45,8 +53,11 @@ async fn admit(State(door): State<Door>, request: Request, next: Next) -> Respon
         return refuse(StatusCode::FORBIDDEN, "this `Host` or `Origin` is not served here");
     }
     match door.gateway.person(headers).await {
-        Ok(person) if person.principal.groups().contains(&door.settings.operators) => next.run(request).await,
-        Ok(_) => refuse(StatusCode::FORBIDDEN, "this door is for operators"),
+        Ok(person) if door.is_for(person.principal.groups()) => next.run(request).await,
+        Ok(_) => {
+            door.gateway.rejected("not_an_operator").await;
+            refuse(StatusCode::FORBIDDEN, "this door is for operators")
+        }
         Err(refused) => {
             let mut response = refuse(StatusCode::UNAUTHORIZED, &refused.to_string());
             response
@@ -59,8 +70,11 @@ async fn admit(State(door): State<Door>, request: Request, next: Next) -> Respon
 
 /// A page of another site could make a browser on the operator's machine send requests here (DNS rebinding).
 fn is_for_us(headers: &HeaderMap, hosts: &[String]) -> bool {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let is_known = host.is_some_and(|host| hosts.iter().any(|known| known.eq_ignore_ascii_case(host)));
+    let mut given = headers.get_all(header::HOST).iter();
+    // Two of them are none: two readers could each take another one.
+    let (Some(only), None) = (given.next(), given.next()) else { return false };
+    let is_known =
+        only.to_str().ok().is_some_and(|host| hosts.iter().any(|known| known.eq_ignore_ascii_case(host)));
     is_known && !headers.contains_key(header::ORIGIN)
 }
 

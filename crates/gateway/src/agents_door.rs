@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
+use ringfence_core::Refusal;
 use ringfence_identity::challenge;
 use ringfence_mcp::{Challenge, Content, Service, Settings, ToolCall, ToolDescription, ToolResult};
 use serde_json::json;
@@ -80,7 +81,7 @@ impl Service for AgentsDoor {
 
     async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Challenge> {
         match self.gateway.caller(headers).await {
-            Ok(caller) => self.with_scopes(caller),
+            Ok(caller) => self.with_scopes(caller).await,
             Err(refused) => {
                 Err(self.challenge(401, refused.error(), &self.settings.scopes, &refused.to_string()))
             }
@@ -92,18 +93,20 @@ impl Service for AgentsDoor {
     }
 
     async fn call(&self, caller: Caller, call: ToolCall) -> Result<ToolResult, Challenge> {
-        if let Some(scope) = self.gateway.missing_scope(&caller, &call.name) {
-            return Err(self.insufficient(&[scope]));
-        }
         let asked = Asked { tool: call.name, arguments: call.arguments };
-        Ok(result(self.gateway.call(caller, asked).await))
+        match self.gateway.call(caller, asked).await {
+            Reply::Done { structured, text } => Ok(done(structured, text)),
+            Reply::Refused(refusal) => Ok(refused(&refusal)),
+            Reply::NeedsScope { scope, .. } => Err(self.insufficient(&[scope])),
+        }
     }
 }
 
 impl AgentsDoor {
-    fn with_scopes(&self, caller: Caller) -> Result<Caller, Challenge> {
+    async fn with_scopes(&self, caller: Caller) -> Result<Caller, Challenge> {
         let lacks = |scope: &&String| !caller.identified.scopes.contains(scope.as_str());
         if self.settings.scopes.iter().any(|scope| lacks(&scope)) {
+            self.gateway.rejected("insufficient_scope").await;
             return Err(self.insufficient(&[]));
         }
         Ok(caller)
@@ -146,15 +149,14 @@ fn describe(tool: &ringfence_actions::Tool) -> ToolDescription {
     }
 }
 
-fn result(reply: Reply) -> ToolResult {
-    match reply {
-        Reply::Done { structured, text } => {
-            ToolResult { content: vec![Content::text(text)], structured: Some(structured), is_error: false }
-        }
-        Reply::Refused(refusal) => ToolResult {
-            content: vec![Content::text(refusal.to_string())],
-            structured: Some(Reply::refusal_json(&refusal)),
-            is_error: true,
-        },
+fn done(structured: serde_json::Value, text: String) -> ToolResult {
+    ToolResult { content: vec![Content::text(text)], structured: Some(structured), is_error: false }
+}
+
+fn refused(refusal: &Refusal) -> ToolResult {
+    ToolResult {
+        content: vec![Content::text(refusal.to_string())],
+        structured: Some(Reply::refusal_json(refusal)),
+        is_error: true,
     }
 }

@@ -1,6 +1,6 @@
-//! What each run has touched. Labels only grow, and outlive a reconnect.
+//! What each run has touched. Labels only grow; they outlive a reconnect, and a gateway that is started anew.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
 
 use ringfence_core::{Label, RunId};
@@ -12,6 +12,11 @@ const RUNS_MAX: usize = 100_000;
 pub(crate) struct Labels(Mutex<HashMap<RunId, BTreeSet<Label>>>);
 
 impl Labels {
+    /// As the journal remembers them.
+    pub(crate) fn remembered(labels: &BTreeMap<RunId, BTreeSet<Label>>) -> Self {
+        Self(Mutex::new(labels.iter().map(|(run, labels)| (run.clone(), labels.clone())).collect()))
+    }
+
     /// The labels of a run.
     pub(crate) fn of(&self, run: &RunId) -> BTreeSet<Label> {
         let Ok(labels) = self.0.lock() else { return all() };

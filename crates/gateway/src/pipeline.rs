@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::caller::{NotIdentified, presented};
 use crate::labels::Labels;
-use crate::limits::UnderWay;
+use crate::limits::{Refusals, UnderWay};
 use crate::shutdown::Shutdown;
 use crate::{Asked, CallLimits, Caller, Clock, Reply};
 
@@ -65,6 +65,7 @@ pub(crate) struct Inner {
     pub(crate) journal: Journal,
     systems: Systems,
     labels: Labels,
+    refusals: Refusals,
     under_way: Arc<UnderWay>,
     pub(crate) clock: Clock,
     give_up: tokio_util::sync::CancellationToken,
@@ -75,13 +76,15 @@ impl Gateway {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let shutdown = Shutdown::default();
+        let labels = Labels::remembered(parts.journal.labels());
         let inner = Inner {
             space: parts.space,
             policies: parts.policies,
             identity: parts.identity,
             journal: parts.journal,
             systems: parts.systems,
-            labels: Labels::default(),
+            labels,
+            refusals: Refusals::default(),
             under_way: UnderWay::new(parts.limits),
             clock: parts.clock,
             give_up: shutdown.give_up.clone(),
@@ -98,17 +101,19 @@ impl Gateway {
 
     /// Carries one call. It runs in a task of its own: a client that hangs up cannot cut it in half.
     pub async fn call(&self, caller: Caller, asked: Asked) -> Reply {
+        let Some(place) = self.shutdown.enter() else { return Reply::Refused(stopping()) };
         let inner = self.inner.clone();
-        let carried = self.shutdown.calls.spawn(async move { inner.answer(&caller, asked).await });
-        carried.await.unwrap_or_else(|_| Reply::Refused(Refusal::internal("call_panicked", Wall::Limits)))
+        let carried = self.shutdown.calls.spawn(async move {
+            let reply = inner.answer(&caller, asked).await;
+            drop(place);
+            reply
+        });
+        carried.await.unwrap_or_else(|_| Reply::Refused(panicked()))
     }
 
-    /// The scope that the caller's token lacks for a tool it may otherwise call.
-    #[must_use]
-    pub fn missing_scope(&self, caller: &Caller, tool: &str) -> Option<String> {
-        let tool = self.inner.space.tool(tool)?;
-        let scope = tool.scope().filter(|scope| !caller.identified.scopes.contains(*scope))?;
-        self.inner.is_visible(tool, &self.inner.run_of(caller)).then(|| scope.to_owned())
+    /// Records that a request was turned away before it was a call.
+    pub async fn rejected(&self, code: &str) {
+        self.inner.journal.rejected(self.inner.clock.now(), code).await;
     }
 
     /// Who sent this request to the agents' door.
@@ -154,11 +159,20 @@ impl Inner {
         door: Door,
         headers: &HeaderMap,
     ) -> Result<(Identified, Secret), NotIdentified> {
-        let token = presented(headers)?;
+        let token = match presented(headers) {
+            Ok(token) => token,
+            Err(refused) => {
+                // A request without a token is how a client learns where to get one.
+                if refused != NotIdentified::NoToken {
+                    self.journal.rejected(self.clock.now(), "token_malformed").await;
+                }
+                return Err(refused);
+            }
+        };
         match self.identity.identify(door, &token, self.clock.now()).await {
             Ok(identified) => Ok((identified, token)),
             Err(refused) => {
-                tracing::info!(code = refused.code(), "a token was refused");
+                tracing::debug!(code = refused.code(), "a token was refused");
                 self.journal.rejected(self.clock.now(), refused.code()).await;
                 Err(NotIdentified::Refused(refused))
             }
@@ -169,7 +183,12 @@ impl Inner {
     async fn answer(&self, caller: &Caller, asked: Asked) -> Reply {
         let run = self.run_of(caller);
         let id = CallId(Uuid::now_v7());
-        match self.carry(caller, &run, id, &asked).await {
+        let place = self.under_way.enter(run.id());
+        let carried = match &place {
+            Ok(_) => self.carry(caller, &run, id, &asked).await,
+            Err(full) => Err(Refused::of(full.clone())),
+        };
+        match carried {
             Ok(reply) => reply,
             Err(refused) => self.refuse(&run, id, &asked, refused).await,
         }
@@ -177,8 +196,8 @@ impl Inner {
 
     /// The life of a call.
     async fn carry(&self, caller: &Caller, run: &Run, id: CallId, asked: &Asked) -> Result<Reply, Refused> {
-        let _place = self.under_way.enter(run.id())?;
         let tool = self.tool(run, &asked.tool)?;
+        check_scope(tool, caller)?;
         let call = self.checked(tool, run, id, asked)?;
         let permit = self.decide(tool, call)?;
         let ticket = self.record(permit, tool).await?;
@@ -186,16 +205,16 @@ impl Inner {
         self.close(tool, run, id, outcome).await
     }
 
+    /// The tool, if this run can see it. A name that does not exist is judged as one that does, so that the two take one path
+    /// and the same time.
     fn tool(&self, run: &Run, asked: &str) -> Result<&Tool, Refused> {
-        self.space.tool(asked).ok_or_else(|| self.unknown(run, asked))
+        let named = self.space.tool(asked).or_else(|| self.space.tools().next());
+        let visible = named.filter(|tool| self.is_visible(tool, run));
+        visible.filter(|tool| tool.name().as_str() == asked).ok_or_else(|| self.unknown(run, asked))
     }
 
-    /// Checks the arguments. What is wrong with them is said only of a tool that this run can see.
     fn checked(&self, tool: &Tool, run: &Run, id: CallId, asked: &Asked) -> Result<Call, Refused> {
         let arguments = tool.check(&asked.arguments, run.principal()).map_err(|refusal| {
-            if !self.is_visible(tool, run) {
-                return self.unknown(run, &asked.tool);
-            }
             if let Some(bound) = asked.arguments.keys().find(|name| tool.binds(name)) {
                 tracing::warn!(tool = %tool.name(), param = %bound, "an agent tried to set what comes from the identity");
             }
@@ -215,10 +234,7 @@ impl Inner {
             Decision::Ask { approvers, rules, .. } => {
                 Err(Refused::by(Verdict::Ask, needs_approval(&approvers, rules)))
             }
-            Decision::Deny { call, rules } if self.is_visible(tool, call.run()) => {
-                Err(Refused::by(Verdict::Deny, forbidden(rules)))
-            }
-            Decision::Deny { call, .. } => Err(self.unknown(call.run(), tool.name().as_str())),
+            Decision::Deny { rules, .. } => Err(Refused::by(Verdict::Deny, forbidden(rules))),
         }
     }
 
@@ -247,9 +263,11 @@ impl Inner {
         id: CallId,
         (outcome, elapsed): (Outcome, Duration),
     ) -> Result<Reply, Refused> {
+        let mut yields = None;
         let (ended, reply) = match outcome.ended {
             Ended::Done(output) => {
                 self.labels.add(run.id(), tool.yields());
+                yields = (!tool.yields().is_empty()).then(|| (run.id().clone(), tool.yields().to_vec()));
                 let text = output.text.unwrap_or_else(|| output.structured.to_string());
                 (ClosingWord::Done, Reply::Done { structured: output.structured, text })
             }
@@ -262,6 +280,7 @@ impl Inner {
             duration_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
             rows: outcome.used.rows,
             bytes: outcome.used.bytes,
+            yields,
         };
         if let Err(error) = self.journal.outcome(id, closing, self.clock.now()).await {
             // The effect stands and its intent is durable; the open entry will be closed as unknown at the next start.
@@ -271,7 +290,11 @@ impl Inner {
     }
 
     async fn refuse(&self, run: &Run, id: CallId, asked: &Asked, refused: Refused) -> Reply {
+        let Some(unrecorded) = self.refusals.count(run.id(), self.clock.now()) else {
+            return Reply::of(refused);
+        };
         let entry = RefusedCall {
+            unrecorded,
             at: self.clock.now(),
             call: id,
             run,
@@ -281,7 +304,7 @@ impl Inner {
             refusal: &refused.refusal,
         };
         match self.journal.refused(entry).await {
-            Ok(()) => Reply::Refused(refused.refusal),
+            Ok(()) => Reply::of(refused),
             Err(error) => {
                 tracing::error!(%error, "a refusal could not be recorded");
                 Reply::Refused(Refusal::internal("not_recorded", Wall::Journal))
@@ -317,15 +340,37 @@ impl Inner {
 struct Refused {
     verdict: Verdict,
     refusal: Refusal,
+    /// The scope that would help.
+    scope: Option<String>,
+}
+
+impl Reply {
+    fn of(refused: Refused) -> Self {
+        match refused.scope {
+            Some(scope) => Self::NeedsScope { scope, refusal: refused.refusal },
+            None => Self::Refused(refused.refusal),
+        }
+    }
+}
+
+/// A tool may need a scope of its own; whoever can see the tool is told which.
+fn check_scope(tool: &Tool, caller: &Caller) -> Result<(), Refused> {
+    let Some(scope) = tool.scope().filter(|scope| !caller.identified.scopes.contains(*scope)) else {
+        return Ok(());
+    };
+    let message = format!("this tool needs a token with the scope `{scope}`");
+    let refusal =
+        Refusal::new("insufficient_scope", RefusalClass::Policy, Wall::Identity, Retry::WithChange, message);
+    Err(Refused { scope: Some(scope.to_owned()), ..Refused::of(refusal) })
 }
 
 impl Refused {
     fn of(refusal: Refusal) -> Self {
-        Self { verdict: Verdict::Deny, refusal }
+        Self { verdict: Verdict::Deny, refusal, scope: None }
     }
 
     fn by(verdict: Verdict, refusal: Refusal) -> Self {
-        Self { verdict, refusal }
+        Self { verdict, ..Self::of(refusal) }
     }
 }
 
@@ -333,6 +378,17 @@ impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         Self::of(refusal)
     }
+}
+
+fn stopping() -> Refusal {
+    let message = "the gateway is stopping; nothing was done";
+    Refusal::new("gateway_stopping", RefusalClass::Internal, Wall::Limits, Retry::Later, message)
+}
+
+/// The task of a call ended without a reply: how far it came, nobody knows.
+fn panicked() -> Refusal {
+    let message = "the gateway failed while it carried this call; whether it took effect is not known";
+    Refusal::new("outcome_unknown", RefusalClass::Internal, Wall::Limits, Retry::Never, message)
 }
 
 fn expired() -> Refusal {

@@ -15,6 +15,13 @@ pub enum Reply {
     },
     /// It may not, or could not, be done.
     Refused(Refusal),
+    /// The token lacks a scope.
+    NeedsScope {
+        /// The scope.
+        scope: String,
+        /// The refusal, as for any other reason.
+        refusal: Refusal,
+    },
 }
 
 impl Reply {

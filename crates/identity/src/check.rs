@@ -1,10 +1,12 @@
 //! The token check: an access token of one issuer, for one audience (RFC 9068, RFC 8725).
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Validation, decode, decode_header};
 use ringfence_core::{Claims, Instant, Secret};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::keys::{Keys, NoKey};
@@ -132,13 +134,13 @@ impl TokenCheck {
             NoKey::Unknown => TokenRefused::Key,
             NoKey::Unreachable => TokenRefused::Unavailable,
         })?;
-        let verified = decode::<Claims>(token.expose(), &key, &signature_alone(header.alg));
+        let verified = decode::<Unambiguous>(token.expose(), &key, &signature_alone(header.alg));
         let verified = verified.map_err(|error| match error.kind() {
             ErrorKind::InvalidSignature => TokenRefused::Signature,
             // Signed, but the library could not read a claim that it knows.
             _ => TokenRefused::Claims,
         });
-        self.claims(verified?.claims, now)
+        self.claims(verified?.claims.0, now)
     }
 
     fn claims(&self, claims: Claims, now: Instant) -> Result<VerifiedToken, TokenRefused> {
@@ -166,10 +168,40 @@ impl TokenCheck {
             text(&claims, claim).filter(|text| !text.is_empty() && text.len() <= 256).map(str::to_owned)
         };
         let subject = name("sub").ok_or(TokenRefused::Claims)?;
-        let client = name("client_id").or_else(|| name("azp")).ok_or(TokenRefused::Claims)?;
+        let client = if claims.contains_key("client_id") { name("client_id") } else { name("azp") };
+        let client = client.ok_or(TokenRefused::Claims)?;
         let scopes = text(&claims, "scope").unwrap_or_default().split(' ').filter(|word| !word.is_empty());
         let scopes = scopes.map(str::to_owned).collect();
         Ok(VerifiedToken { subject, client, scopes, expires: Instant(expires.saturating_mul(1000)), claims })
+    }
+}
+
+/// Claims of which none stands twice: two readers could each take another one (RFC 7519 §4).
+struct Unambiguous(Claims);
+
+impl<'de> Deserialize<'de> for Unambiguous {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(OnceEach).map(Self)
+    }
+}
+
+struct OnceEach;
+
+impl<'de> Visitor<'de> for OnceEach {
+    type Value = Claims;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of claims")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Claims, A::Error> {
+        let mut claims = Claims::new();
+        while let Some((name, value)) = map.next_entry::<String, Value>()? {
+            if claims.insert(name, value).is_some() {
+                return Err(serde::de::Error::custom("a claim stands twice"));
+            }
+        }
+        Ok(claims)
     }
 }
 

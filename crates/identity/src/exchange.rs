@@ -116,13 +116,19 @@ impl Exchange {
             let code = answer.get("error").and_then(Value::as_str).unwrap_or("no error code");
             return Err(ExchangeRefused::Refused(code.chars().take(64).collect()));
         }
-        self.judge(&answer)
+        self.judge(&answer, subject_token)
     }
 
-    fn judge(&self, answer: &Value) -> Result<(Secret, u64), ExchangeRefused> {
+    fn judge(&self, answer: &Value, subject_token: &Secret) -> Result<(Secret, u64), ExchangeRefused> {
         let text = |name: &str| answer.get(name).and_then(Value::as_str);
         if !text("token_type").is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
             return Err(ExchangeRefused::Unsound("the token is not a bearer token"));
+        }
+        if text("issued_token_type") != Some(ACCESS_TOKEN) {
+            return Err(ExchangeRefused::Unsound("it is not an access token"));
+        }
+        if answer.get("scope").is_some_and(|scope| !scope.is_string()) {
+            return Err(ExchangeRefused::Unsound("its scope is not a text"));
         }
         let asked: BTreeSet<&str> = self.settings.scopes.iter().map(String::as_str).collect();
         let given = text("scope").unwrap_or_default().split(' ').filter(|word| !word.is_empty());
@@ -131,6 +137,9 @@ impl Exchange {
         }
         let token = text("access_token").filter(|token| !token.is_empty());
         let token = token.ok_or(ExchangeRefused::Unsound("there is no token in it"))?;
+        if token == subject_token.expose() {
+            return Err(ExchangeRefused::Unsound("it is the user's own token"));
+        }
         let lifetime = answer.get("expires_in").and_then(Value::as_u64).unwrap_or(0);
         Ok((Secret::new(token.to_owned()), lifetime))
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ringfence_core::{AgentId, GroupName, Instant, Principal, Secret, Verifier};
+use ringfence_core::{AgentId, Claims, GroupName, Instant, Principal, Secret, Verifier};
 use serde_json::Value;
 
 use crate::{TokenCheck, TokenRefused, VerifiedToken};
@@ -20,8 +20,18 @@ pub enum Door {
 pub struct Identity {
     agents: TokenCheck,
     people: TokenCheck,
-    groups_claim: String,
+    groups_claim: GroupsClaim,
     verifier: Verifier,
+}
+
+/// Where a token names the groups of its user.
+#[derive(Clone, Debug)]
+pub struct GroupsClaim {
+    /// The claim: a list of texts.
+    pub name: String,
+    /// Whether a token without the claim is one of a user without groups. Otherwise it is refused: a group that is not named
+    /// might be one that a forbid names.
+    pub optional: bool,
 }
 
 /// Who calls, and until when.
@@ -40,7 +50,12 @@ pub struct Identified {
 impl Identity {
     /// An identity with a token check for each door.
     #[must_use]
-    pub fn new(agents: TokenCheck, people: TokenCheck, groups_claim: String, verifier: Verifier) -> Self {
+    pub fn new(
+        agents: TokenCheck,
+        people: TokenCheck,
+        groups_claim: GroupsClaim,
+        verifier: Verifier,
+    ) -> Self {
         Self { agents, people, groups_claim, verifier }
     }
 
@@ -60,16 +75,24 @@ impl Identity {
 
     fn principal(&self, token: VerifiedToken) -> Result<Identified, TokenRefused> {
         let issuer = token.claims.get("iss").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let groups = groups(token.claims.get(&self.groups_claim))?;
+        let groups = groups(&token.claims, &self.groups_claim)?;
         let agent = AgentId::new(token.client).map_err(|_| TokenRefused::Claims)?;
         let principal = Principal::verified(&self.verifier, issuer, token.subject, groups, token.claims);
         Ok(Identified { principal, agent, scopes: token.scopes, expires: token.expires })
     }
 }
 
-/// The groups of a claim. A claim that is there but cannot be read might hold a group that a forbid names: no.
-fn groups(claim: Option<&Value>) -> Result<BTreeSet<GroupName>, TokenRefused> {
-    let Some(claim) = claim else { return Ok(BTreeSet::new()) };
+/// The groups of a token. Where some may be missing, or cannot be read, one could be a group that a forbid names: no.
+fn groups(claims: &Claims, wanted: &GroupsClaim) -> Result<BTreeSet<GroupName>, TokenRefused> {
+    // Too many groups for the token: they are to be fetched elsewhere (OpenID Connect Core §5.6.2; Entra's *overage*).
+    if claims.contains_key("_claim_names") || claims.contains_key("hasgroups") {
+        return Err(TokenRefused::Claims);
+    }
+    let claim = match claims.get(&wanted.name) {
+        Some(claim) => claim,
+        None if wanted.optional => return Ok(BTreeSet::new()),
+        None => return Err(TokenRefused::Claims),
+    };
     let list = claim.as_array().ok_or(TokenRefused::Claims)?;
     let names = list.iter().map(|name| GroupName::new(name.as_str()?.to_owned()).ok());
     names.collect::<Option<_>>().ok_or(TokenRefused::Claims)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use ringfence_core::Instant;
-use tokio::sync::RwLock;
+use tokio::sync::{Mutex, RwLock};
 
 use crate::fetch::{Endpoint, Fetcher, NoAnswer, json};
 
@@ -76,12 +76,13 @@ pub(crate) enum NoKey {
 pub(crate) struct Keys {
     source: Option<(Endpoint, Fetcher)>,
     known: RwLock<Known>,
+    /// When keys were last fetched or tried to be. Held while they are, and not while keys are looked up.
+    tried: Mutex<Option<Instant>>,
 }
 
 struct Known {
     keys: JwkSet,
     fetched: Option<Instant>,
-    tried: Option<Instant>,
 }
 
 impl Keys {
@@ -90,7 +91,7 @@ impl Keys {
             KeySource::Url(endpoint) => (Some((endpoint, Fetcher::new()?)), JwkSet { keys: Vec::new() }),
             KeySource::Fixed(keys) => (None, keys),
         };
-        Ok(Self { source, known: RwLock::new(Known { keys, fetched: None, tried: None }) })
+        Ok(Self { source, known: RwLock::new(Known { keys, fetched: None }), tried: Mutex::default() })
     }
 
     /// The key of this name, for this algorithm.
@@ -104,15 +105,18 @@ impl Keys {
             return Ok(key);
         }
         let Some((endpoint, fetcher)) = &self.source else { return Err(NoKey::Unknown) };
-        // Whoever waits for this lock finds what its holder fetched.
-        let mut known = self.known.write().await;
-        if !known.tried.is_some_and(|tried| is_within(tried, now, FETCH_EVERY)) {
-            known.tried = Some(now);
-            match fetch(endpoint, fetcher).await {
-                Ok(keys) => (known.keys, known.fetched) = (keys, Some(now)),
-                Err(error) => tracing::warn!(%error, "the issuer's keys could not be fetched"),
+        {
+            // Whoever waits for this lock finds what its holder fetched; whoever has a known key does not wait.
+            let mut tried = self.tried.lock().await;
+            if !tried.is_some_and(|tried| is_within(tried, now, FETCH_EVERY)) {
+                *tried = Some(now);
+                match fetch(endpoint, fetcher).await {
+                    Ok(keys) => *self.known.write().await = Known { keys, fetched: Some(now) },
+                    Err(error) => tracing::warn!(%error, "the issuer's keys could not be fetched"),
+                }
             }
         }
+        let known = self.known.read().await;
         let is_fresh = known.is_fresh(now);
         known.key(true, kid, algorithm, now).ok_or(if is_fresh { NoKey::Unknown } else { NoKey::Unreachable })
     }

@@ -8,7 +8,7 @@ use ringfence_core::{Authorities, Instant, Secret};
 use serde_json::{Map, Value, json};
 
 use crate::development::{Issuer, IssuerSettings, Minting, User, new_key, router};
-use crate::{Door, Endpoint, Exchange, ExchangeSettings, Identity, TokenRefused};
+use crate::{Door, Endpoint, Exchange, ExchangeSettings, GroupsClaim, Identity, TokenRefused};
 
 const NOW: Instant = Instant(1_800_000_000_000);
 const AUDIENCE: &str = "http://127.0.0.1:8787/mcp";
@@ -130,7 +130,7 @@ async fn a_token_that_is_wrong_in_any_one_way_is_refused_for_that() {
 async fn a_token_for_one_door_is_refused_at_the_other() {
     let issuer = Issuer::new(&new_key().unwrap(), settings("127.0.0.1:8789")).unwrap();
     let (agents, people) = (issuer.check(AUDIENCE).unwrap(), issuer.check(PEOPLE).unwrap());
-    let identity = Identity::new(agents, people, "groups".into(), Authorities::establish().verifier);
+    let identity = Identity::new(agents, people, groups(false), Authorities::establish().verifier);
     let token = issuer.mint(minting(), NOW).ok().unwrap();
     let identified = identity.identify(Door::Agents, &token, NOW).await.unwrap();
     assert_eq!(identified.principal.subject(), "bob");
@@ -139,6 +139,135 @@ async fn a_token_for_one_door_is_refused_at_the_other() {
         ["analysts"]
     );
     assert_eq!(identity.identify(Door::People, &token, NOW).await.err(), Some(TokenRefused::Audience));
+}
+
+fn groups(optional: bool) -> GroupsClaim {
+    GroupsClaim { name: "groups".into(), optional }
+}
+
+#[tokio::test]
+async fn a_token_that_may_hide_a_group_or_a_claim_is_refused() {
+    let key = new_key().unwrap();
+    let issuer = Issuer::new(&key, settings("127.0.0.1:8789")).unwrap();
+    let der = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, key.expose()).unwrap();
+    let signing = EncodingKey::from_ec_der(&der);
+    let encode = |text: &str| base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, text);
+    // Signed as it stands, so that a claim can stand twice.
+    let token = |more: &str| {
+        let claims = Value::Object(with("x", Value::Null)).to_string();
+        let claims = format!("{}{more}}}", claims.trim_end_matches('}'));
+        let signed = format!(
+            "{}.{}",
+            encode(r#"{"alg":"ES256","typ":"at+jwt","kid":"development-1"}"#),
+            encode(&claims)
+        );
+        let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &signing, Algorithm::ES256).unwrap();
+        Secret::new(format!("{signed}.{signature}"))
+    };
+    let identify = async |more: &str, optional: bool| {
+        let (agents, people) = (issuer.check(AUDIENCE).unwrap(), issuer.check(PEOPLE).unwrap());
+        let identity = Identity::new(agents, people, groups(optional), Authorities::establish().verifier);
+        identity
+            .identify(Door::Agents, &token(more), NOW)
+            .await
+            .map(|identified| identified.principal.groups().len())
+    };
+    assert_eq!(identify(r#","groups":["contractors"]"#, false).await, Ok(1), "the control");
+    assert_eq!(identify("", true).await, Ok(0), "where the operator says that groups may be absent");
+    for (more, optional) in [
+        ("", false),
+        (r#","_claim_names":{"groups":"src1"}"#, true),
+        (r#","hasgroups":true"#, true),
+        (r#","groups":"contractors""#, true),
+        (r#","groups":["contractors"],"groups":[]"#, false),
+        (r#","groups":[],"scope":"a","scope":"b""#, false),
+        (r#","groups":[],"client_id":"""#, false),
+    ] {
+        assert_eq!(identify(more, optional).await, Err(TokenRefused::Claims), "{more}");
+    }
+}
+
+/// A server on loopback that answers every request like this, after a while.
+async fn answering(answer: Value, after: std::time::Duration) -> (String, tokio::task::JoinHandle<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let router = axum::Router::new().fallback(move || async move {
+        tokio::time::sleep(after).await;
+        axum::Json(answer)
+    });
+    (url, tokio::spawn(async move { axum::serve(listener, router).await.unwrap() }))
+}
+
+#[tokio::test]
+async fn an_exchange_that_gives_something_else_than_was_asked_for_is_refused() {
+    let sound = json!({
+        "access_token": "downstream", "token_type": "Bearer", "expires_in": 60, "scope": "edit",
+        "issued_token_type": "urn:ietf:params:oauth:token-type:access_token"
+    });
+    let exchanged = async |changed: &str, value: Value| {
+        let mut answer = sound.clone();
+        answer[changed] = value;
+        let (url, serving) = answering(answer, std::time::Duration::ZERO).await;
+        let settings = ExchangeSettings {
+            token_endpoint: Endpoint::new(&url).unwrap(),
+            client_id: "gateway".into(),
+            client_secret: Secret::new("secret".into()),
+            audience: "https://tickets".into(),
+            scopes: vec!["edit".into()],
+        };
+        let exchange = Exchange::new(settings).unwrap();
+        let token = exchange.token_for(&Secret::new("subject".into()), NOW).await;
+        serving.abort();
+        token.map(|token| token.expose().to_owned()).map_err(|error| error.to_string())
+    };
+    assert_eq!(exchanged("more", Value::Null).await, Ok("downstream".into()), "the control");
+    for (changed, value, said) in [
+        ("scope", json!("edit admin"), "scopes that were not asked for"),
+        ("scope", json!(["edit", "admin"]), "its scope is not a text"),
+        ("access_token", json!("subject"), "the user's own token"),
+        ("access_token", json!(""), "no token"),
+        ("issued_token_type", json!("urn:ietf:params:oauth:token-type:id_token"), "not an access token"),
+        ("token_type", json!("N_A"), "not a bearer token"),
+    ] {
+        let refused = exchanged(changed, value).await.unwrap_err();
+        assert!(refused.contains(said), "{changed}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_key_name_does_not_hold_up_those_who_have_a_known_one() {
+    let key = new_key().unwrap();
+    let issuer = Issuer::new(&key, settings("127.0.0.1:8789")).unwrap();
+    let token = issuer.mint(minting(), NOW).ok().unwrap();
+    let unknown = token.expose().replacen(
+        &token.expose()[..token.expose().find('.').unwrap()],
+        &base64::Engine::encode(
+            &base64::engine::general_purpose::URL_SAFE_NO_PAD,
+            r#"{"alg":"ES256","typ":"at+jwt","kid":"junk"}"#,
+        ),
+        1,
+    );
+    let (url, serving) =
+        answering(json!(issuer.published_keys()), std::time::Duration::from_millis(700)).await;
+    let rules = crate::TokenRules {
+        issuer: "http://127.0.0.1:8789".into(),
+        audience: AUDIENCE.into(),
+        algorithms: vec![crate::SigningAlgorithm::Es256],
+        token_type: "at+jwt".into(),
+        lifetime_max_seconds: 3600,
+    };
+    let check = crate::TokenCheck::new(rules, crate::KeySource::Url(Endpoint::new(&url).unwrap())).unwrap();
+    assert!(check.check(&token, NOW).await.is_ok(), "fetched once");
+    let later = Instant(NOW.0 + 20_000);
+    let unknown = Secret::new(unknown);
+    let (junk, (known, took)) = tokio::join!(check.check(&unknown, later), async {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let began = std::time::Instant::now();
+        (check.check(&token, later).await, began.elapsed())
+    });
+    assert_eq!(junk.err(), Some(TokenRefused::Key));
+    assert!(known.is_ok() && took < std::time::Duration::from_millis(400), "{took:?}");
+    serving.abort();
 }
 
 #[test]

@@ -1,9 +1,12 @@
-//! The file: SQLite in WAL mode, two tables. Entries are only ever appended; payloads may be erased.
+//! The file: SQLite in WAL mode, two tables. Entries are only ever appended.
+//!
+//! Whoever can write the file could add a trigger that swallows entries, so its schema is compared as a whole.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ringfence_core::Digest;
+use ringfence_core::{Digest, Label, RunId};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 /// Marks the file as ours: "RFJ1".
@@ -14,6 +17,7 @@ CREATE TABLE entries (number INTEGER PRIMARY KEY, leaf TEXT NOT NULL, hash BLOB 
 CREATE TABLE payloads (number INTEGER PRIMARY KEY, salt BLOB NOT NULL, text TEXT NOT NULL) STRICT;
 CREATE TRIGGER entries_are_not_changed BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'append only'); END;
 CREATE TRIGGER entries_are_not_deleted BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'append only'); END;
+CREATE INDEX labelled ON entries (number) WHERE leaf ->> 'yields' IS NOT NULL;
 ";
 
 pub(crate) fn path(folder: &Path) -> PathBuf {
@@ -23,6 +27,7 @@ pub(crate) fn path(folder: &Path) -> PathBuf {
 /// Opens the journal for appending; makes it where there is none.
 pub(crate) fn open(folder: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path(folder))?;
+    owners_alone(folder);
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     // The writer makes commits durable itself, see there: SQLite then syncs only where its own consistency needs it.
@@ -35,7 +40,72 @@ pub(crate) fn open(folder: &Path) -> rusqlite::Result<Connection> {
             "BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; COMMIT;"
         ))?;
     }
-    Ok(connection)
+    match foreign(&connection)? {
+        None => Ok(connection),
+        Some(what) => Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
+            Some(what),
+        )),
+    }
+}
+
+/// Who called, and with what, is for the owner's eyes. Best effort: the folder is the wall.
+fn owners_alone(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    for name in ["journal.db", "journal.db-wal", "journal.db-shm"] {
+        let _not_there_yet =
+            std::fs::set_permissions(folder.join(name), std::fs::Permissions::from_mode(0o600));
+    }
+}
+
+/// What there is in the file that is not the journal's own, or is missing; `None` where it is as it was made.
+pub(crate) fn foreign(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let made = Connection::open_in_memory()?;
+    made.execute_batch(SCHEMA)?;
+    let (wanted, found) = (schema(&made)?, schema(connection)?);
+    let differs = wanted.symmetric_difference(&found).next();
+    Ok(differs.map(|(kind, name, _)| format!("{kind} `{name}` is not as the journal made it")))
+}
+
+fn schema(connection: &Connection) -> rusqlite::Result<BTreeSet<(String, String, Option<String>)>> {
+    let mut statement = connection.prepare("SELECT type, name, sql FROM sqlite_schema")?;
+    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+}
+
+/// Changes whenever the schema does (<https://www.sqlite.org/pragma.html#pragma_schema_version>).
+pub(crate) fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "schema_version", |row| row.get(0))
+}
+
+/// A payload that belongs to no entry.
+pub(crate) fn orphan_payload(connection: &Connection) -> rusqlite::Result<Option<u64>> {
+    let orphan = connection
+        .query_row(
+            "SELECT number FROM payloads WHERE number NOT IN (SELECT number FROM entries) LIMIT 1",
+            [],
+            |row| row.get::<_, i64>(0),
+        )
+        .optional()?;
+    Ok(orphan.map(|number| u64::try_from(number).unwrap_or(0)))
+}
+
+/// What every run has touched.
+pub(crate) fn labels(connection: &Connection) -> rusqlite::Result<BTreeMap<RunId, BTreeSet<Label>>> {
+    let mut statement = connection.prepare(
+        "SELECT DISTINCT leaf ->> 'run', leaf -> 'yields' FROM entries INDEXED BY labelled
+         WHERE leaf ->> 'yields' IS NOT NULL",
+    )?;
+    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    let mut labels: BTreeMap<RunId, BTreeSet<Label>> = BTreeMap::new();
+    for row in rows {
+        let (run, yields) = row?;
+        let run = serde_json::from_value(run.into());
+        let yields = serde_json::from_str::<Vec<Label>>(&yields);
+        if let (Ok(run), Ok(yields)) = (run, yields) {
+            labels.entry(run).or_default().extend(yields);
+        }
+    }
+    Ok(labels)
 }
 
 /// Opens the journal to look at it.

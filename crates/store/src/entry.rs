@@ -4,7 +4,7 @@
 //! payload can be erased without breaking the chain, and what was erased cannot be guessed from what remains.
 
 use aws_lc_rs::hmac;
-use ringfence_core::{Call, CallId, Digest, Instant, Permit, Refusal, Run, Verdict};
+use ringfence_core::{Call, CallId, Digest, Instant, Label, Permit, Refusal, Run, RunId, Verdict};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -36,6 +36,8 @@ pub struct Closing {
     pub rows: u64,
     /// Bytes of the result.
     pub bytes: u64,
+    /// The run whose labels grow by what the result yields.
+    pub yields: Option<(RunId, Vec<Label>)>,
 }
 
 /// A call that was refused before it could run.
@@ -54,6 +56,8 @@ pub struct RefusedCall<'a> {
     pub verdict: Verdict,
     /// What the agent is told.
     pub refusal: &'a Refusal,
+    /// Refusals of this run before this one that were counted and not kept.
+    pub unrecorded: u64,
 }
 
 /// An entry that has no place in the chain yet.
@@ -126,6 +130,7 @@ impl Draft {
         let entry = Self::new("refused", refused.at).with(json!({
             "call": refused.call, "tool": tool, "verdict": refused.verdict, "rules": refused.refusal.rules,
             "code": refused.refusal.code, "class": refused.refusal.class, "wall": refused.refusal.wall,
+            "unrecorded": (refused.unrecorded > 0).then_some(refused.unrecorded),
         }));
         entry.on_behalf_of(refused.run, &kept)
     }
@@ -135,6 +140,8 @@ impl Draft {
         Self::new("outcome", at).with(json!({
             "call": call, "ended": closing.ended, "code": closing.code, "duration_us": closing.duration_us,
             "rows": closing.rows, "bytes": closing.bytes,
+            "run": closing.yields.as_ref().map(|(run, _)| run),
+            "yields": closing.yields.as_ref().map(|(_, labels)| labels),
         }))
     }
 

@@ -45,11 +45,13 @@ pub fn new_key() -> Option<Secret> {
 }
 
 impl HeadKey {
-    /// The key that [`new_key`] made, for the journal of this origin.
-    pub fn new(origin: &str, key: &Secret) -> Result<Self, HeadRefused> {
+    /// The key that [`new_key`] made. The journal is named after it, so that no setting can make it another's.
+    pub fn new(key: &Secret) -> Result<Self, HeadRefused> {
         let pkcs8 = STANDARD.decode(key.expose().trim()).map_err(|_| HeadRefused::Key)?;
         let pair = Ed25519KeyPair::from_pkcs8(&pkcs8).map_err(|_| HeadRefused::Key)?;
-        Ok(Self { origin: origin.to_owned(), pair })
+        let fingerprint = Digest::of(&[pair.public_key().as_ref()]).to_string();
+        let origin = format!("ringfence/{}", fingerprint.get(..16).unwrap_or(&fingerprint));
+        Ok(Self { origin, pair })
     }
 
     /// The note for a head.
@@ -106,13 +108,13 @@ mod tests {
 
     #[test]
     fn a_head_is_believed_only_as_it_was_signed() {
-        let key = HeadKey::new("ringfence/test", &new_key().unwrap()).unwrap();
+        let key = HeadKey::new(&new_key().unwrap()).unwrap();
         let head = Head { entries: 7, hash: Digest::of(&[b"x"]) };
         let note = key.sign(&head);
         assert_eq!(key.open(&note), Ok(head));
         assert_eq!(key.open(&note.replace("\n7\n", "\n6\n")), Err(HeadRefused::Signature));
         assert_eq!(key.open("ringfence/test\n7\n"), Err(HeadRefused::Malformed));
-        let other = HeadKey::new("ringfence/test", &new_key().unwrap()).unwrap();
+        let other = HeadKey::new(&new_key().unwrap()).unwrap();
         assert_eq!(other.open(&note), Err(HeadRefused::Signature));
     }
 }

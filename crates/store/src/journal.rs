@@ -1,13 +1,16 @@
 //! The journal as the pipeline sees it: record an intent, a refusal, an outcome. What cannot be recorded does not run.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant as Moment};
 
-use ringfence_core::{CallId, Digest, Effect, EntryNumber, Instant, Permit, Recorder, Secret, Ticket};
+use ringfence_core::{
+    CallId, Digest, Effect, EntryNumber, Instant, Label, Permit, Recorder, RunId, Secret, Ticket,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::entry::{Closing, ClosingWord, Draft, RefusedCall};
@@ -29,8 +32,6 @@ pub struct JournalSettings<'a> {
     pub head_file: PathBuf,
     /// The key that signs heads, from [`crate::new_key`].
     pub key: &'a Secret,
-    /// What the heads are of: the gateway's public URL.
-    pub origin: String,
     /// The program that opens it.
     pub program: String,
     /// The digest of the project's files.
@@ -80,7 +81,8 @@ pub struct Journal {
     recorder: Recorder,
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    is_healthy: AtomicBool,
+    is_healthy: Arc<AtomicBool>,
+    labels: BTreeMap<RunId, BTreeSet<Label>>,
     rejected: Mutex<Rejected>,
     /// Held shared as long as the journal is open.
     _lock: File,
@@ -107,20 +109,31 @@ impl Journal {
         std::fs::create_dir_all(&settings.folder).map_err(|error| unusable(&error))?;
         let head_folder = settings.head_file.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(head_folder).map_err(|error| unusable(&error))?;
-        let key = HeadKey::new(&settings.origin, settings.key)
+        let key = HeadKey::new(settings.key)
             .map_err(|error| JournalRefused::Head(settings.head_file.display().to_string(), error))?;
         let lock = File::create(settings.folder.join("journal.lock")).map_err(|error| unusable(&error))?;
         let alone = lock_alone(&lock, &shown)?;
         let connection = database::open(&settings.folder).map_err(corrupt)?;
         check_head(&connection, &key, &settings.head_file, &shown)?;
         let log = File::open(settings.folder.join("journal.db-wal")).map_err(|error| unusable(&error))?;
-        let (head_file, unsynced_since) = (settings.head_file, Some(Moment::now()));
-        let mut writer = Writer { connection, log, head_file, key, unsynced_since };
+        let labels = database::labels(&connection).map_err(corrupt)?;
+        let is_healthy = Arc::new(AtomicBool::new(true));
+        let schema_version = database::schema_version(&connection).map_err(corrupt)?;
+        let mut writer = Writer {
+            connection,
+            schema_version,
+            log,
+            head_file: settings.head_file,
+            key,
+            unsynced_since: Some(Moment::now()),
+            is_broken: false,
+            is_healthy: is_healthy.clone(),
+        };
         let drafts = first_entries(&writer, alone, &settings.program, &settings.configuration, now)
             .map_err(corrupt)?;
         writer.append(drafts).map_err(corrupt)?;
         let folder = File::open(&settings.folder).and_then(|folder| folder.sync_all());
-        if !writer.settle() || folder.is_err() {
+        if writer.settle().is_err() || folder.is_err() {
             return Err(unusable(&"it could not be synced to disk"));
         }
         if alone {
@@ -139,7 +152,8 @@ impl Journal {
             recorder,
             jobs: Mutex::new(Some(jobs)),
             writer: Mutex::new(Some(thread.map_err(|error| unusable(&error))?)),
-            is_healthy: AtomicBool::new(true),
+            is_healthy,
+            labels,
             rejected: Mutex::new(Rejected { since: Moment::now(), seen: 0, unrecorded: 0 }),
             _lock: lock,
         })
@@ -171,7 +185,13 @@ impl Journal {
         self.append(Draft::outcome(call, &closing, at), Durable::Soon).await.map(drop)
     }
 
-    /// Whether the last entry could be written.
+    /// What every run had touched when the journal was opened.
+    #[must_use]
+    pub fn labels(&self) -> &BTreeMap<RunId, BTreeSet<Label>> {
+        &self.labels
+    }
+
+    /// Whether entries can be written, synced and signed.
     #[must_use]
     pub fn healthy(&self) -> bool {
         self.is_healthy.load(Ordering::Relaxed)
@@ -179,8 +199,10 @@ impl Journal {
 
     /// Closes the journal in good order: what waits is written, synced and signed.
     pub async fn close(&self, now: Instant) {
-        let _closed_already = self.append(Draft::closed(now), Durable::First).await;
-        drop(self.jobs.lock().ok().and_then(|mut jobs| jobs.take()));
+        // Taken first, so that nothing stands after the closing entry.
+        let Some(jobs) = self.jobs.lock().ok().and_then(|mut jobs| jobs.take()) else { return };
+        let _failed = send(&jobs, Draft::closed(now), Durable::First).await;
+        drop(jobs);
         let writer = self.writer.lock().ok().and_then(|mut writer| writer.take());
         if let Some(writer) = writer {
             let _joined = tokio::task::spawn_blocking(move || writer.join()).await;
@@ -189,14 +211,7 @@ impl Journal {
 
     async fn append(&self, draft: Draft, durable: Durable) -> Result<EntryNumber, NotRecorded> {
         let jobs = self.jobs.lock().ok().and_then(|jobs| jobs.clone()).ok_or(NotRecorded::Closed)?;
-        let (answer, answered) = oneshot::channel();
-        let sent = jobs.send_timeout(Job { draft, durable, answer }, QUEUE_WAIT).await;
-        let result = match sent {
-            Ok(()) => answered.await.unwrap_or(Err(NotRecorded::Closed)),
-            Err(_) => Err(NotRecorded::Full),
-        };
-        self.is_healthy.store(result.is_ok(), Ordering::Relaxed);
-        result
+        send(&jobs, draft, durable).await
     }
 
     /// How many were not recorded before this one, which is; `None` where this one is not either.
@@ -211,6 +226,14 @@ impl Journal {
             return None;
         }
         Some(std::mem::take(&mut rejected.unrecorded))
+    }
+}
+
+async fn send(jobs: &mpsc::Sender<Job>, draft: Draft, durable: Durable) -> Result<EntryNumber, NotRecorded> {
+    let (answer, answered) = oneshot::channel();
+    match jobs.send_timeout(Job { draft, durable, answer }, QUEUE_WAIT).await {
+        Ok(()) => answered.await.unwrap_or(Err(NotRecorded::Closed)),
+        Err(_) => Err(NotRecorded::Full),
     }
 }
 
@@ -275,6 +298,7 @@ fn first_entries(
         duration_us: 0,
         rows: 0,
         bytes: 0,
+        yields: None,
     };
     let ids = open.iter().filter_map(|call| serde_json::from_value(call.as_str().into()).ok());
     let mut drafts: Vec<Draft> = ids.map(|call| Draft::outcome(call, &unknown, now)).collect();

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use ringfence_core::{
-    AgentId, Arguments, Authorities, Call, CallId, Claims, Decider, Digest, Effect, Instant, ParamName,
-    Permit, Principal, Refusal, RefusalClass, Retry, Run, Secret, SystemName, ToolName, Value, Verdict,
-    Verifier, Wall,
+    AgentId, Arguments, Authorities, Call, CallId, Claims, Decider, Digest, Effect, Instant, Label,
+    ParamName, Permit, Principal, Refusal, RefusalClass, Retry, Run, Secret, SystemName, ToolName, Value,
+    Verdict, Verifier, Wall,
 };
 use rusqlite::Connection;
 
@@ -43,7 +43,6 @@ impl Setting {
             folder: self.path().to_owned(),
             head_file: self.path().join("journal.head"),
             key: &self.key,
-            origin: "ringfence/test".into(),
             program: "test".into(),
             configuration: Digest::ZERO,
         };
@@ -56,7 +55,7 @@ impl Setting {
     }
 
     fn verify(&self) -> Report {
-        let key = HeadKey::new("ringfence/test", &self.key).unwrap();
+        let key = HeadKey::new(&self.key).unwrap();
         verify(self.path(), &key, Some(&self.head()))
     }
 
@@ -67,9 +66,21 @@ impl Setting {
     /// Changes the closed journal behind its back, as someone who can write its file would.
     fn tamper(&self, sql: &str) {
         let connection = Connection::open(self.path().join("journal.db")).unwrap();
-        let drop =
-            "DROP TRIGGER IF EXISTS entries_are_not_changed; DROP TRIGGER IF EXISTS entries_are_not_deleted;";
-        connection.execute_batch(&format!("{drop} {sql}")).unwrap();
+        // A careful enemy puts the triggers and the index back, where what was changed lets them.
+        let mut guards =
+            connection.prepare("SELECT type, name, sql FROM sqlite_schema WHERE type <> 'table'").unwrap();
+        let guards: Vec<[String; 3]> = guards
+            .query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?]))
+            .unwrap()
+            .flatten()
+            .collect();
+        for [kind, name, _] in &guards {
+            connection.execute_batch(&format!("DROP {kind} {name}")).unwrap();
+        }
+        connection.execute_batch(sql).unwrap();
+        for [_, _, guard] in &guards {
+            let _malformed = connection.execute_batch(guard);
+        }
     }
 }
 
@@ -102,7 +113,7 @@ fn uuid(id: u128) -> uuid::Uuid {
 }
 
 fn done() -> Closing {
-    Closing { ended: ClosingWord::Done, code: None, duration_us: 7, rows: 1, bytes: 20 }
+    Closing { ended: ClosingWord::Done, code: None, duration_us: 7, rows: 1, bytes: 20, yields: None }
 }
 
 /// A closed journal with `calls` calls: `opened`, then an intent and an outcome each, then `closed`.
@@ -136,6 +147,7 @@ async fn what_happened_can_be_read_and_is_proved() {
         arguments: arguments.as_object().unwrap(),
         verdict: Verdict::Deny,
         refusal: &refusal,
+        unrecorded: 0,
     };
     journal.refused(refused).await.unwrap();
     journal.close(NOW).await;
@@ -175,19 +187,46 @@ async fn verify_says_which_change_was_made() {
             FindingKind::PayloadAltered,
         ),
         ("INSERT INTO payloads VALUES (3, zeroblob(16), '{}')", FindingKind::PayloadAltered),
+        ("INSERT INTO payloads VALUES (99, zeroblob(16), '{}')", FindingKind::PayloadAltered),
+        ("DELETE FROM payloads WHERE number = 2", FindingKind::PayloadAltered),
+        ("ALTER TABLE payloads ADD COLUMN more TEXT", FindingKind::Schema),
     ] {
         let setting = with_calls(4).await;
         assert_eq!(setting.kinds(), [], "the control");
         setting.tamper(sql);
         assert_eq!(setting.kinds().first(), Some(&kind), "{sql}");
     }
-    let setting = with_calls(4).await;
-    setting.tamper("DELETE FROM payloads WHERE number = 2");
-    assert_eq!(
-        setting.verify(),
-        Report { entries: 10, covered: 10, payloads_erased: 1, findings: vec![] },
-        "erasing is no change"
-    );
+}
+
+#[tokio::test]
+async fn a_trigger_that_swallows_entries_is_refused_and_found() {
+    let swallow = "CREATE TRIGGER h BEFORE INSERT ON entries WHEN new.leaf ->> 'kind' = 'intent'
+                   BEGIN SELECT RAISE(IGNORE); END;";
+    let setting = with_calls(1).await;
+    setting.tamper(swallow);
+    assert_eq!(setting.kinds(), [FindingKind::Schema]);
+    assert!(setting.open().err().unwrap().to_string().contains("trigger `h`"));
+    // Planted while the gateway runs: nothing more is recorded, and so nothing more runs.
+    let setting = with_calls(1).await;
+    let (journal, proofs) = setting.open().ok().unwrap();
+    let _recorded = journal.record(permit(&proofs, 5), Effect::Write).await.ok().unwrap();
+    Connection::open(setting.path().join("journal.db")).unwrap().execute_batch(swallow).unwrap();
+    assert!(journal.record(permit(&proofs, 6), Effect::Write).await.is_err());
+    assert!(!journal.healthy());
+}
+
+#[tokio::test]
+async fn labels_outlive_the_gateway() {
+    let setting = Setting::new();
+    let (journal, proofs) = setting.open().ok().unwrap();
+    let ticket = journal.record(permit(&proofs, 1), Effect::Read).await.ok().unwrap();
+    let run = ticket.call().run().id().clone();
+    let closing = Closing { yields: Some((run.clone(), vec![Label::Untrusted])), ..done() };
+    journal.outcome(ticket.call().id(), closing, NOW).await.unwrap();
+    assert!(journal.labels().is_empty());
+    journal.close(NOW).await;
+    let (again, _) = setting.open().ok().unwrap();
+    assert_eq!(again.labels(), &BTreeMap::from([(run, BTreeSet::from([Label::Untrusted]))]));
 }
 
 #[tokio::test]
@@ -275,9 +314,9 @@ proptest! {
         let mut bytes: Vec<u8> = connection.query_row(&sql, [entry], |row| row.get(0)).unwrap();
         let at = bit.index(bytes.len() * 7);
         bytes[at / 7] ^= 1 << (at % 7);
-        setting.tamper("");
-        let cast = if column == "leaf" { "CAST(?1 AS TEXT)" } else { "?1" };
-        connection.execute(&format!("UPDATE entries SET {column} = {cast} WHERE number = ?2"), rusqlite::params![bytes, entry]).unwrap();
+        let value = format!("x'{}'", hex::encode(bytes));
+        let value = if column == "leaf" { format!("CAST({value} AS TEXT)") } else { value };
+        setting.tamper(&format!("UPDATE entries SET {column} = {value} WHERE number = {entry}"));
         drop(connection);
         prop_assert!(!setting.verify().is_sound());
     }

@@ -24,8 +24,10 @@ pub enum FindingKind {
     Truncated,
     /// The chain is whole, but it is not the one that the head was made of.
     Replaced,
-    /// A payload is not the one that its entry commits to.
+    /// A payload is not the one that its entry commits to, is missing, or belongs to no entry.
     PayloadAltered,
+    /// The file holds tables or triggers that are not the journal's own.
+    Schema,
     /// The head is missing, or its signature does not match.
     Head,
     /// The file cannot be read.
@@ -50,8 +52,6 @@ pub struct Report {
     pub entries: u64,
     /// Entries that the head covers; younger ones could be cut off unseen.
     pub covered: u64,
-    /// Payloads that were erased, which breaks nothing.
-    pub payloads_erased: u64,
     /// What is wrong; empty where the journal is what was written.
     pub findings: Vec<Finding>,
 }
@@ -103,6 +103,9 @@ pub fn verify(folder: &Path, key: &HeadKey, head: Option<&str>) -> Report {
 }
 
 fn walk(connection: &Connection, head: Option<Head>, report: &mut Report) -> rusqlite::Result<()> {
+    if let Some(what) = database::foreign(connection)? {
+        report.find(FindingKind::Schema, 0, what);
+    }
     let mut statement = connection.prepare(
         "SELECT entries.number, leaf, hash, salt, text FROM entries LEFT JOIN payloads USING (number) ORDER BY number",
     )?;
@@ -135,6 +138,10 @@ fn walk(connection: &Connection, head: Option<Head>, report: &mut Report) -> rus
     if let Some(head) = head {
         judge_end(head, at_head, expected - 1, report);
     }
+    if let Some(orphan) = database::orphan_payload(connection)? {
+        let what = format!("there is a payload for entry {orphan}, which does not exist");
+        report.find(FindingKind::PayloadAltered, orphan, what);
+    }
     Ok(())
 }
 
@@ -155,7 +162,10 @@ fn judge_payload(number: u64, leaf: &str, payload: Option<&Payload>, report: &mu
     let leaf: Value = serde_json::from_str(leaf).unwrap_or_default();
     let committed = leaf.get("payload").and_then(Value::as_str);
     match (committed, payload) {
-        (Some(_), None) => report.payloads_erased += 1,
+        (Some(_), None) => {
+            let what = format!("the payload of entry {number} is missing");
+            report.find(FindingKind::PayloadAltered, number, what);
+        }
         (Some(committed), Some(payload)) if payload.commitment().to_string() != committed => {
             report.find(
                 FindingKind::PayloadAltered,

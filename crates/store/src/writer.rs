@@ -5,7 +5,10 @@
 //! log are (<https://www.sqlite.org/wal.html>), and one sync covers all that came before it.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant as Moment};
 
 use aws_lc_rs::rand;
@@ -21,6 +24,8 @@ use crate::{Head, HeadKey, database};
 const GROUP_MAX: usize = 256;
 /// An entry that need not be durable at once is so after this time.
 const SYNC_WITHIN: Duration = Duration::from_millis(50);
+/// How often a journal that failed is tried again.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
 
 /// Whether the answer waits for the disk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,24 +44,30 @@ pub(crate) struct Job {
 
 pub(crate) struct Writer {
     pub(crate) connection: Connection,
+    /// As it was when the schema was compared.
+    pub(crate) schema_version: i64,
     pub(crate) log: File,
     pub(crate) head_file: PathBuf,
     pub(crate) key: HeadKey,
     /// Since when there are entries that are not synced and signed.
     pub(crate) unsynced_since: Option<Moment>,
+    /// A sync failed. The kernel may have dropped what it could not write and say nothing of it the next time, so nothing
+    /// more is believed until the file is opened anew.
+    pub(crate) is_broken: bool,
+    pub(crate) is_healthy: Arc<AtomicBool>,
 }
 
 impl Writer {
     /// Appends what comes until nobody is left to send.
     pub(crate) fn run(mut self, jobs: &mut mpsc::Receiver<Job>, runtime: &tokio::runtime::Runtime) {
         loop {
-            let next = match self.unsynced_since {
+            let next = match self.next_look() {
                 None => jobs.blocking_recv(),
-                Some(since) => {
-                    let wait = (since + SYNC_WITHIN).saturating_duration_since(Moment::now());
+                Some(wait) => {
                     let next = runtime.block_on(async { tokio::time::timeout(wait, jobs.recv()).await });
                     let Ok(next) = next else {
-                        self.settle();
+                        let recovered = self.probe().is_ok() && self.settle().is_ok();
+                        self.is_healthy.store(recovered, Ordering::Relaxed);
                         continue;
                     };
                     next
@@ -70,7 +81,31 @@ impl Writer {
             }
             self.append_group(group);
         }
-        self.settle();
+        let _logged = self.settle();
+    }
+
+    /// How long to wait for entries at the most, before what stands is settled or what failed is tried again.
+    fn next_look(&self) -> Option<Duration> {
+        if self.is_broken {
+            None
+        } else if !self.is_healthy.load(Ordering::Relaxed) {
+            Some(PROBE_EVERY)
+        } else {
+            let since = self.unsynced_since?;
+            Some((since + SYNC_WITHIN).saturating_duration_since(Moment::now()))
+        }
+    }
+
+    /// Whether an entry could be written now.
+    fn probe(&mut self) -> rusqlite::Result<()> {
+        if self.is_healthy.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if database::schema_version(&transaction)? != self.schema_version {
+            return Err(failed("its tables were changed by someone else"));
+        }
+        transaction.commit()
     }
 
     fn append_group(&mut self, group: Vec<Job>) {
@@ -80,6 +115,7 @@ impl Writer {
             Ok(first) => first,
             Err(error) => {
                 tracing::error!(%error, "the journal could not be written");
+                self.is_healthy.store(false, Ordering::Relaxed);
                 for (_, answer) in waiting {
                     let _nobody_waits = answer.send(Err(NotRecorded::Failed(error.to_string())));
                 }
@@ -98,13 +134,10 @@ impl Writer {
         if later.is_empty() && self.unsynced_since.is_some_and(|since| since.elapsed() < SYNC_WITHIN) {
             return;
         }
-        let synced = self.settle();
+        let settled = self.settle();
+        self.is_healthy.store(settled.is_ok(), Ordering::Relaxed);
         for (_, answer, number) in later {
-            let result = if synced {
-                Ok(number)
-            } else {
-                Err(NotRecorded::Failed("it could not be synced to disk".into()))
-            };
+            let result = settled.clone().map(|()| number).map_err(NotRecorded::Failed);
             let _nobody_waits = answer.send(result);
         }
     }
@@ -112,7 +145,13 @@ impl Writer {
     /// Appends in one transaction; returns the number of the first. The chain is read inside it, since another process may
     /// have appended.
     pub(crate) fn append(&mut self, drafts: Vec<Draft>) -> rusqlite::Result<u64> {
+        if self.is_broken {
+            return Err(failed("a sync to disk failed; start the gateway anew once the disk is sound"));
+        }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if database::schema_version(&transaction)? != self.schema_version {
+            return Err(failed("its tables were changed by someone else"));
+        }
         let (mut number, mut hash) = database::tail(&transaction)?;
         let first = number + 1;
         for draft in drafts {
@@ -120,39 +159,54 @@ impl Writer {
             let (leaf, payload) = draft.place(number, salt()?);
             hash = chain(number, &hash, &leaf);
             let at = i64::try_from(number).unwrap_or(i64::MAX);
-            transaction
+            let written = transaction
                 .prepare_cached("INSERT INTO entries (number, leaf, hash) VALUES (?1, ?2, ?3)")?
                 .execute(params![at, leaf, hash.as_bytes()])?;
-            if let Some(payload) = payload {
-                transaction
+            let kept = match payload {
+                Some(payload) => transaction
                     .prepare_cached("INSERT INTO payloads (number, salt, text) VALUES (?1, ?2, ?3)")?
-                    .execute(params![at, payload.salt, payload.text])?;
+                    .execute(params![at, payload.salt, payload.text])?,
+                None => 1,
+            };
+            if (written, kept) != (1, 1) {
+                return Err(failed("an entry was swallowed"));
             }
+        }
+        if database::tail(&transaction)? != (number, hash) {
+            return Err(failed("its end is not what was written"));
         }
         transaction.commit()?;
         Ok(first)
     }
 
-    /// Syncs the log and signs the head. Whether the entries are on disk.
-    pub(crate) fn settle(&mut self) -> bool {
+    /// Syncs the log and signs the head; fails with what went wrong, which is logged.
+    pub(crate) fn settle(&mut self) -> Result<(), String> {
         if self.unsynced_since.is_none() {
-            return true;
+            return Ok(());
         }
         // The end as it is now, entries of other processes included: their heads must not be taken back.
         let last = database::tail(&self.connection);
         if let Err(error) = self.log.sync_data() {
-            tracing::error!(%error, "the journal could not be synced to disk");
-            return false;
+            tracing::error!(%error, "the journal could not be synced to disk; nothing more is recorded until the gateway is started anew");
+            (self.is_broken, self.unsynced_since) = (true, None);
+            return Err("it could not be synced to disk".to_owned());
         }
-        self.unsynced_since = None;
         let head =
             last.map(|(entries, hash)| self.key.sign(&Head { entries, hash })).map_err(std::io::Error::other);
         if let Err(error) = head.and_then(|note| write_head(&self.head_file, &note)) {
-            // The chain itself stands; only what happened since the last head could be cut off unseen.
             tracing::error!(%error, "the journal's head could not be written");
+            return Err("its head could not be written".to_owned());
         }
-        true
+        self.unsynced_since = None;
+        Ok(())
     }
+}
+
+fn failed(why: &str) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(
+        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT),
+        Some(why.to_owned()),
+    )
 }
 
 fn salt() -> rusqlite::Result<[u8; 16]> {
@@ -164,7 +218,9 @@ fn salt() -> rusqlite::Result<[u8; 16]> {
 
 /// Replaces the head as a whole: a reader sees the old one or the new one.
 fn write_head(path: &Path, note: &str) -> std::io::Result<()> {
-    let draft = path.with_extension(format!("head-{}", std::process::id()));
-    std::fs::write(&draft, note)?;
-    std::fs::rename(&draft, path)
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut draft = tempfile::Builder::new().prefix(".journal.head-").tempfile_in(folder)?;
+    draft.write_all(note.as_bytes())?;
+    draft.as_file().sync_data()?;
+    draft.persist(path).map(drop).map_err(|error| error.error)
 }

@@ -117,8 +117,7 @@ fn a_corrupt_journal() {
     fs::write(project.file("state/journal.db"), good).unwrap();
     assert_eq!(ringfence(&["journal", "verify", project.path()]).code, 0);
     // A journal that is shorter than its head says does not go on as if nothing had happened.
-    let triggers = "DROP TRIGGER entries_are_not_deleted; DELETE FROM entries WHERE number > 2;";
-    project.database("state/journal.db").execute_batch(triggers).unwrap();
+    project.edit_journal("DELETE FROM entries WHERE number > 2; DELETE FROM payloads WHERE number > 2;");
     refused(&ringfence(&["serve", project.path()]), &["journal", "head"]);
 }
 
@@ -142,4 +141,48 @@ fn a_key_file_with_the_wrong_mode() {
         fs::set_permissions(project.file(key), fs::Permissions::from_mode(0o600)).unwrap();
     }
     assert_eq!(ringfence(&["check", project.path()]).code, 0);
+}
+
+#[test]
+fn a_policy_file_that_would_not_be_read_is_an_error() {
+    let lockdown = "forbid (principal, action, resource);\n";
+    let problem = |project: &Project| {
+        let checked = ringfence(&["check", project.path(), "--json"]);
+        assert_eq!(ringfence(&["serve", project.path()]).code, 2);
+        (checked.code, checked.json()["problems"][0]["file"].as_str().unwrap_or_default().to_owned())
+    };
+    let project = Project::new();
+    fs::create_dir(project.file("policies/prod")).unwrap();
+    project.write("policies/prod/lockdown.cedar", lockdown);
+    assert_eq!(problem(&project), (1, "policies/prod".into()));
+    let project = Project::new();
+    project.write("policies/lockdown.CEDAR", lockdown);
+    assert_eq!(problem(&project), (1, "policies/lockdown.CEDAR".into()));
+    let project = Project::new();
+    std::os::unix::fs::symlink("nowhere", project.file("policies/lockdown.cedar")).unwrap();
+    assert_eq!(problem(&project), (1, "policies/lockdown.cedar".into()));
+}
+
+#[test]
+fn an_audience_stands_for_one_door_alone() {
+    let project = Project::new();
+    project.edit("ringfence.toml", |text| {
+        let urls = "public-url = \"https://x.example\"\ncontrol-url = \"https://x.example/mcp\"\n";
+        text.replace("[server]\n", &format!("[server]\n{urls}"))
+    });
+    let checked = ringfence(&["check", project.path()]);
+    assert_eq!(checked.code, 1);
+    assert!(
+        checked.stderr.contains("both doors have the audience `https://x.example/mcp`"),
+        "{}",
+        checked.stderr
+    );
+    let project = Project::new();
+    project.edit("ringfence.toml", |text| text.replace("\nlisten = \"127.0.0.1:", "\nlisten = \"0.0.0.0:"));
+    let checked = ringfence(&["check", project.path()]);
+    assert!(
+        checked.code == 1 && checked.stderr.contains("this door speaks plain HTTP"),
+        "{}",
+        checked.stderr
+    );
 }

@@ -170,3 +170,70 @@ fn each_door_wants_a_token_of_its_own() {
     let read = tool_call(READ, &json!({ "user_id": "u-1", "month": "2026-10" }));
     assert_eq!(runtime.block_on(people.call(read)).unwrap().status, 401, "nor the other way round");
 }
+
+#[test]
+fn labels_outlive_a_restart() {
+    let project = Project::new();
+    project.edit("tools/metrics.toml", |text| {
+        text.replace("describe = \"One", "yields = [\"untrusted\"]\ndescribe = \"One")
+    });
+    project.append(
+        "policies/policies.cedar",
+        "forbid (principal, action == Action::\"run_python\", resource) when { context.run.labels.contains(\"untrusted\") };\n",
+    );
+    let call = |tool: &str, arguments: &Value| {
+        let serving = project.serve(&[]);
+        let client = serving.client(&project.token("bob", &[]), Revision::V2026);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let body = runtime.block_on(client.call(tool_call(tool, arguments))).unwrap().body;
+        assert_eq!(serving.stop(Signal::TERM).0, Some(0));
+        body["result"]["isError"].clone()
+    };
+    let program = json!({ "code": "1" });
+    assert_eq!(call("run_python", &program), false, "the control");
+    assert_eq!(call(READ, &json!({ "user_id": "u-1", "month": "2026-10" })), false);
+    assert_eq!(call("run_python", &program), true, "another gateway, the same run");
+}
+
+#[test]
+fn no_call_comes_in_once_it_stops_and_none_is_left_open() {
+    let project = Project::new();
+    let serving = project.serve(&[]);
+    let client = serving.client(&project.token("bob", &[]), Revision::V2026);
+    let calling: Vec<_> = (0..8)
+        .map(|_| {
+            let client = client.clone();
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                let read = || client.call(tool_call(READ, &json!({ "user_id": "u-1", "month": "2026-10" })));
+                while runtime.block_on(read()).is_ok_and(|answer| answer.status == 200) {}
+            })
+        })
+        .collect();
+    until("some calls", || outcomes(&project).len() > 50);
+    assert_eq!(serving.stop(Signal::TERM).0, Some(0));
+    calling.into_iter().for_each(|calling| calling.join().unwrap());
+    let entries = project.journal();
+    let count = |kind: &str| entries.iter().filter(|entry| entry["kind"] == kind).count();
+    assert_eq!((count("intent") > 50, count("intent")), (true, count("outcome")));
+    assert_eq!(entries.last().unwrap()["kind"], "closed");
+}
+
+#[test]
+fn one_agent_does_not_fill_the_journal_with_refusals() {
+    let project = Project::new();
+    let serving = project.serve(&[]);
+    let client = serving.client(&project.token("bob", &[]), Revision::V2026);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for _ in 0..300 {
+        let refused = runtime.block_on(client.call(tool_call("execute_sql", &json!({})))).unwrap();
+        assert_eq!(refused.body["result"]["isError"], true);
+    }
+    std::thread::sleep(Duration::from_millis(1100));
+    runtime.block_on(client.call(tool_call("execute_sql", &json!({})))).unwrap();
+    let entries = project.journal();
+    let refused: Vec<_> = entries.iter().filter(|entry| entry["kind"] == "refused").collect();
+    let counted: u64 = refused.iter().filter_map(|entry| entry["unrecorded"].as_u64()).sum();
+    assert_eq!(refused.len() as u64 + counted, 301, "each is kept or counted");
+    assert!(refused.len() < 200, "{}", refused.len());
+}

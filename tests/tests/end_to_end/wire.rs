@@ -102,6 +102,9 @@ fn the_older_revision_agrees_on_itself_and_needs_no_session() {
     assert_eq!(wire.raw(&bob, headers, list).status, 404, "no session is ever issued");
     let headers = bob.headers("notifications/initialized", None);
     let answer = wire.raw(&bob, headers, r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+    let mut routed = bob.headers("tools/list", None);
+    routed.insert("mcp-method", HeaderValue::from_static("ping"));
+    assert_eq!(wire.raw(&bob, routed, list).status, 400, "headers of the newer revision must agree here too");
     assert_eq!((answer.status, answer.body), (202, Value::Null));
 }
 
@@ -290,6 +293,8 @@ fn a_tool_with_a_scope_of_its_own_says_which() {
         challenge.contains("error=\"insufficient_scope\"") && challenge.contains("scope=\"tools programs\""),
         "{challenge}"
     );
+    let refused = wire.project.journal().into_iter().find(|entry| entry["kind"] == "refused").unwrap();
+    assert_eq!(refused["code"], "insufficient_scope", "and it is journalled");
     let token = wire.project.token("bob", &["--scope", "programs"]);
     let answer =
         wire.call(&wire.serving.client(&token, Revision::V2026), "run_python", &json!({ "code": "1" }));

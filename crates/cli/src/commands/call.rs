@@ -134,8 +134,10 @@ fn show(reply: &Reply, as_json: bool) -> ExitCode {
             Some(stdout) => show_program(stdout, structured),
             None => anstream::println!("{text}"),
         },
-        Reply::Refused(refusal) if as_json => print::json(&Reply::refusal_json(refusal)),
-        Reply::Refused(refusal) => show_refusal(refusal),
+        Reply::Refused(refusal) | Reply::NeedsScope { refusal, .. } if as_json => {
+            print::json(&Reply::refusal_json(refusal));
+        }
+        Reply::Refused(refusal) | Reply::NeedsScope { refusal, .. } => show_refusal(refusal),
     }
     verdict(matches!(reply, Reply::Done { .. }))
 }

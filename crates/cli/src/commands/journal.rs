@@ -15,7 +15,7 @@ use crate::keys;
 use crate::print;
 use crate::private_file::PrivateFile;
 use crate::project::Project;
-use crate::wiring::{count, origin};
+use crate::wiring::count;
 
 pub(crate) fn run(command: Journal) -> Result<ExitCode, Failure> {
     match command {
@@ -36,7 +36,7 @@ fn run_verify(dir: &Path, head: Option<&Path>, as_json: bool) -> Result<ExitCode
             "put it back: heads cannot be verified without it",
         )
     })?;
-    let key = HeadKey::new(&origin(&project), &key).map_err(Failure::of)?;
+    let key = HeadKey::new(&key).map_err(Failure::of)?;
     let note = std::fs::read_to_string(head.unwrap_or(&project.journal.head)).ok();
     let report = verify(&project.journal.folder, &key, note.as_deref());
     if as_json {
@@ -63,20 +63,16 @@ fn show_report(report: &Report) {
     }
     let entries =
         count(usize::try_from(report.entries).unwrap_or(usize::MAX), "entry").replace("entrys", "entries");
-    let erased = if report.payloads_erased > 0 {
-        format!(", {} payloads erased", report.payloads_erased)
-    } else {
-        String::new()
-    };
     if report.is_sound() {
-        let summary = format!("{entries}, {} covered by the signed head{erased}", report.covered);
+        let covered = match report.entries.saturating_sub(report.covered) {
+            0 => "all covered by the signed head".to_owned(),
+            young => format!("but the last {young} are younger than the signed head, and not proved"),
+        };
+        let summary = format!("{entries}, {covered}");
         anstream::println!("{}: {summary}", "the journal is what was written".green().bold());
     } else {
         let found = count(report.findings.len(), "finding");
-        anstream::eprintln!(
-            "{}: {found} in {entries}{erased}",
-            "the journal is not what was written".red().bold()
-        );
+        anstream::eprintln!("{}: {found} in {entries}", "the journal is not what was written".red().bold());
     }
 }
 

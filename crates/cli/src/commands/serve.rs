@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringfence_core::Level;
 use ringfence_gateway::Gateway;
 use ringfence_identity::development;
 use tokio::net::TcpListener;
@@ -110,6 +111,9 @@ impl Serving {
 pub(crate) async fn run(dir: PathBuf, grace: Duration) -> Result<ExitCode, Failure> {
     let checked = Checked::read(&dir)?;
     checked.refuse_problems()?;
+    for problem in checked.project.problems.iter().filter(|problem| problem.level == Level::Warn) {
+        tracing::warn!("{problem}");
+    }
     let doors = Doors::bind(&checked.project).await?;
     let resource = wiring::agents_audience(&checked.project, &doors.addresses()?);
     let serving = Serving::start(checked, doors)?;

@@ -19,7 +19,7 @@ use super::stage::{Closed, Stage, silent_listener};
 use crate::failure::Failure;
 use crate::keys;
 use crate::project::Project;
-use crate::wiring::{now, origin};
+use crate::wiring::now;
 
 /// Reads that the overhead is the median of.
 const READS: usize = 100;
@@ -440,19 +440,28 @@ impl Play {
 fn verify_copy(closed: &Closed, sql: Option<&str>) -> Result<(Vec<(FindingKind, String)>, bool), Failure> {
     let project = Project::read(&closed.folder)?;
     let key = keys::journal_key(&project)?;
-    let key = HeadKey::new(&origin(&project), &key).map_err(Failure::of)?;
+    let key = HeadKey::new(&key).map_err(Failure::of)?;
     let head = std::fs::read_to_string(&project.journal.head).map_err(Failure::of)?;
     let copy = tempfile::tempdir().map_err(Failure::of)?;
     std::fs::copy(project.journal.folder.join("journal.db"), copy.path().join("journal.db"))
         .map_err(Failure::of)?;
     if let Some(sql) = sql {
         let connection = Connection::open(copy.path().join("journal.db")).map_err(Failure::of)?;
-        let triggers = "DROP TRIGGER entries_are_not_changed; DROP TRIGGER entries_are_not_deleted;";
-        connection.execute_batch(&format!("{triggers} {sql};")).map_err(Failure::of)?;
+        edit(&connection, sql).map_err(Failure::of)?;
     }
     let report = verify(copy.path(), &key, Some(&head));
     let findings = report.findings.iter().map(|finding| (finding.kind, finding.what.clone())).collect();
     Ok((findings, report.is_sound()))
+}
+
+/// Edits a journal as a careful enemy would, who puts back the triggers that stood in the way.
+fn edit(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    let mut triggers = connection.prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'")?;
+    let triggers = triggers.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    let (names, texts): (Vec<String>, Vec<String>) =
+        triggers.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().unzip();
+    let (drops, makes) = (names.join("; DROP TRIGGER "), texts.join("; "));
+    connection.execute_batch(&format!("DROP TRIGGER {drops}; {sql}; {makes};"))
 }
 
 fn keys_file(folder: &Path) -> Result<std::path::PathBuf, Failure> {

@@ -129,6 +129,12 @@ impl Issuer {
         name(&self.settings.listen)
     }
 
+    /// The keys that it publishes.
+    #[must_use]
+    pub fn published_keys(&self) -> &JwkSet {
+        &self.keys
+    }
+
     /// A check for tokens from here to this audience.
     pub fn check(&self, audience: &str) -> Result<TokenCheck, String> {
         check(&self.settings.listen, audience, KeySource::Fixed(self.keys.clone()))

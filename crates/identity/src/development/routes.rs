@@ -49,7 +49,7 @@ async fn metadata(State(shared): State<Shared>) -> Response {
 }
 
 async fn keys(State(shared): State<Shared>) -> Response {
-    Json(&shared.issuer.keys).into_response()
+    Json(shared.issuer.published_keys()).into_response()
 }
 
 #[derive(Deserialize)]

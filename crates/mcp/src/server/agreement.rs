@@ -28,7 +28,7 @@ pub(super) fn revision(
     let in_body = params.get("_meta").and_then(|meta| meta.get(META_VERSION));
     let is_newest =
         header == Some(Revision::V2026.as_str()) || in_body.is_some() || method == "server/discover";
-    if is_newest { newest(headers, header, method, params) } else { older(headers, header, method) }
+    if is_newest { newest(headers, header, method, params) } else { older(headers, header, method, params) }
 }
 
 fn newest(
@@ -81,7 +81,19 @@ fn agree(name: &HeaderName, header: Option<&str>, body: &str) -> Result<(), RpcE
     }
 }
 
-fn older(headers: &HeaderMap, header: Option<&str>, method: &str) -> Result<Revision, RpcError> {
+fn older(
+    headers: &HeaderMap,
+    header: Option<&str>,
+    method: &str,
+    params: &Map<String, Value>,
+) -> Result<Revision, RpcError> {
+    // This revision has no such headers; where they stand all the same, someone may route on them.
+    let name = params.get("name").and_then(Value::as_str).unwrap_or_default();
+    for (header, body) in [(&METHOD, method), (&NAME, name)] {
+        if headers.contains_key(header) {
+            agree(header, only(headers, header)?, body)?;
+        }
+    }
     // No session is ever issued here, so one that is named has ended (2025-11-25, transports, *session management*).
     if headers.contains_key(SESSION) {
         let gone = axum::http::StatusCode::NOT_FOUND;
