@@ -1,2 +1,64 @@
-//! The project commands.
-fn main() {}
+//! The project's own commands: `cargo xtask check`, `layers`, `fuzz`, `bench`.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is a tool on a terminal")]
+
+mod check;
+mod clients;
+mod fuzz;
+mod layers;
+mod step;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's own commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Everything that has to hold before a change lands: format, layers, lints, tests, documentation, a short fuzzing.
+    Check,
+    /// The walls between the crates, and what the documents say of the code.
+    Layers,
+    /// Fuzzes the JSON reader and the tool files, each for so many seconds.
+    Fuzz {
+        /// Seconds for each target.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
+    /// The numbers of PROMISES.md, measured side by side in one run.
+    Bench,
+}
+
+/// The root of the workspace.
+fn root() -> PathBuf {
+    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    own.parent().map(PathBuf::from).unwrap_or(own)
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Check => check::run(),
+        Command::Layers => layers::run(),
+        Command::Fuzz { seconds } => fuzz::run(seconds),
+        Command::Bench => bench(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("\nfailed: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench() -> Result<(), String> {
+    step::cargo(&["build", "--release", "--package", "ringfence-cli"])?;
+    step::cargo(&["bench", "--package", "ringfence-tests", "--bench", "numbers"])
+}

@@ -3,6 +3,7 @@
 //! One parse is judged, and what was judged is what is handed on. Knows nothing of Ringfence: callers, tools and their
 //! meaning belong to the [`Service`].
 
+#[cfg(feature = "client")]
 pub mod client;
 mod header;
 pub mod json;

@@ -212,7 +212,9 @@ fn no_call_comes_in_once_it_stops_and_none_is_left_open() {
         .collect();
     until("some calls", || outcomes(&project).len() > 50);
     assert_eq!(serving.stop(Signal::TERM).0, Some(0));
-    calling.into_iter().for_each(|calling| calling.join().unwrap());
+    for calling in calling {
+        calling.join().unwrap();
+    }
     let entries = project.journal();
     let count = |kind: &str| entries.iter().filter(|entry| entry["kind"] == kind).count();
     assert_eq!((count("intent") > 50, count("intent")), (true, count("outcome")));

@@ -1,0 +1,64 @@
+//! Installs the MCP clients that people use under `target/clients`, from the package registries.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::{root, step};
+
+/// Installs what is not there yet. What could not be installed is returned, in words, and its tests are skipped.
+pub(crate) fn install() -> Vec<String> {
+    let clients = [
+        ("python-1", "requirements-1.txt", "the Python SDK 1.x and the LangChain adapters"),
+        ("python-2", "requirements-2.txt", "the Python SDK 2.x"),
+        ("node", "package.json", "the TypeScript SDK"),
+    ];
+    let missing = clients.into_iter().filter_map(|(folder, list, what)| {
+        let why = install_one(folder, list).err()?;
+        println!("  {what}: {why}");
+        Some(format!("the tests with {what}: {why}"))
+    });
+    missing.collect()
+}
+
+fn install_one(folder: &str, list: &str) -> Result<(), String> {
+    let folder = root().join("target/clients").join(folder);
+    let list = root().join("tests/clients").join(list);
+    let wanted = fs::read_to_string(&list).map_err(|error| error.to_string())?;
+    let ready = folder.join("ready");
+    if fs::read_to_string(&ready).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    let _not_there = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    if list.extension().is_some_and(|extension| extension == "json") {
+        node(&folder, &list)?;
+    } else {
+        python(&folder, &list)?;
+    }
+    // Written last: a broken installation is begun anew.
+    fs::write(ready, wanted).map_err(|error| error.to_string())
+}
+
+fn python(folder: &Path, list: &Path) -> Result<(), String> {
+    if !step::is_there("python3", &["-m", "venv", "--help"]) {
+        return Err("python3 with its `venv` module is missing (Debian: python3-venv)".to_owned());
+    }
+    step::run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
+    let pip = folder.join("bin/pip");
+    step::run(
+        Command::new(pip)
+            .args(["install", "--quiet", "--disable-pip-version-check", "--requirement"])
+            .arg(list),
+    )
+}
+
+fn node(folder: &Path, list: &Path) -> Result<(), String> {
+    if !step::is_there("node", &["--version"]) || !step::is_there("npm", &["--version"]) {
+        return Err("node and npm are missing (Node 20 or later)".to_owned());
+    }
+    fs::copy(list, folder.join("package.json")).map_err(|error| error.to_string())?;
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]).arg(folder);
+    step::run(&mut npm)
+}
