@@ -228,7 +228,7 @@ fn decision() {
         BTreeSet::new(),
     );
     let given = json!({ "id": "u-1" }).as_object().unwrap().clone();
-    let (mut took, mut allowed) = (Vec::with_capacity(DECISIONS), 0);
+    let (mut times, mut allowed) = (Vec::with_capacity(DECISIONS), 0);
     for number in 0..DECISIONS {
         let tool = space.tool(&format!("tool_{}", number * 7919 % MANY)).unwrap();
         let arguments = tool.check(&given, run.principal()).ok().unwrap();
@@ -237,15 +237,15 @@ fn decision() {
         let call = Call::new(CallId(uuid::Uuid::now_v7()), at, run.clone(), name, system, arguments);
         let began = Instant::now();
         let decided = loaded.decide(tool, call, &BTreeSet::new());
-        took.push(began.elapsed().as_secs_f64() * 1e6);
+        times.push(began.elapsed().as_secs_f64() * 1e6);
         allowed += usize::from(matches!(decided, ringfence_core::Decision::Allow(_)));
     }
-    took.sort_by(f64::total_cmp);
+    times.sort_by(f64::total_cmp);
     println!("A decision among {MANY} tools and {MANY} policies, {DECISIONS} times ({allowed} allowed):");
     println!(
         "  p50 {:.0} µs, p99 {:.0} µs (promised: p99 under 200 µs); loading took {:.0} ms\n",
-        quantile(&took, 50),
-        quantile(&took, 99),
+        quantile(&times, 50),
+        quantile(&times, 99),
         load.as_secs_f64() * 1e3
     );
 }

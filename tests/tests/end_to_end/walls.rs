@@ -4,10 +4,10 @@
 
 use std::sync::{Arc, Mutex};
 
+use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::patch;
-use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ringfence_mcp::{Revision, ToolCall};
@@ -190,26 +190,36 @@ fn rewritten(token: &str, number: usize, change: impl FnOnce(&mut Value)) -> Str
 struct Tickets {
     seen: Arc<Mutex<Vec<(String, String)>>>,
     cares: bool,
+    /// What it answers once it has acted, where that is not the ticket.
+    answers: Option<(u16, &'static str)>,
 }
 
 async fn edit(
     State(tickets): State<Tickets>,
     Path(id): Path<String>,
     headers: HeaderMap,
-) -> (StatusCode, Json<Value>) {
+) -> (StatusCode, String) {
     let token = headers["authorization"].to_str().unwrap().trim_start_matches("Bearer ").to_owned();
     let subject = part(&token, 1)["sub"].as_str().unwrap().to_owned();
     tickets.seen.lock().unwrap().push((id.clone(), token));
     let owner = if id == "T-1" { "bob" } else { "carol" };
     if tickets.cares && subject != owner {
-        return (StatusCode::FORBIDDEN, Json(json!({ "secret": "why" })));
+        return (StatusCode::FORBIDDEN, json!({ "secret": "why" }).to_string());
     }
-    (StatusCode::OK, Json(json!({ "id": id, "internal": "not declared" })))
+    if let Some((status, body)) = tickets.answers {
+        return (StatusCode::from_u16(status).unwrap(), body.into());
+    }
+    (StatusCode::OK, json!({ "id": id, "internal": "not declared" }).to_string())
 }
 
 /// Calls the ticket tool as Bob, with a service that cares who asks or does not; what came back, and what it saw.
 fn edit_as_bob(cares: bool, id: &str) -> (Value, Vec<(String, String)>, String) {
-    let tickets = Tickets { seen: Arc::default(), cares };
+    let (answer, seen, url, _) = edit_with(&Tickets { seen: Arc::default(), cares, answers: None }, id);
+    (answer, seen, url)
+}
+
+/// The same, and how the journal closed the call.
+fn edit_with(tickets: &Tickets, id: &str) -> (Value, Vec<(String, String)>, String, Value) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -224,7 +234,8 @@ fn edit_as_bob(cares: bool, id: &str) -> (Value, Vec<(String, String)>, String) 
     project.write("tools/tickets.toml", EDIT);
     let answer = project.call("bob", "edit_ticket", &[&format!("ticket_id={id}"), "title=x"]);
     let seen = tickets.seen.lock().unwrap().clone();
-    (answer, seen, url)
+    let closed = project.journal().into_iter().rfind(|entry| entry["kind"] == "outcome");
+    (answer, seen, url, closed.map(|entry| entry["ended"].clone()).unwrap_or_default())
 }
 
 async fn axum_serve(listener: tokio::net::TcpListener, router: Router) {
@@ -265,6 +276,25 @@ fn the_system_itself_sees_the_user_and_decides() {
         "and only what is declared comes back"
     );
     assert_eq!(edit_as_bob(false, "T-2").0, json!({ "done": { "id": "T-2" } }));
+}
+
+#[test]
+fn a_write_that_may_have_happened_is_never_called_failed() {
+    for (status, body, ended, retry) in [
+        (200, r#"{"id":"T-1"}"#, "done", None),
+        (200, "OK, created", "done", None),
+        (303, "", "done", None),
+        (500, "", "unknown", Some("never")),
+        (504, "", "unknown", Some("never")),
+        (302, "", "unknown", Some("never")),
+        (503, "", "failed", Some("later")),
+        (422, "", "failed", Some("with_change")),
+    ] {
+        let tickets = Tickets { seen: Arc::default(), cares: false, answers: Some((status, body)) };
+        let (answer, seen, _, closed) = edit_with(&tickets, "T-1");
+        assert_eq!((seen.len(), &closed), (1, &json!(ended)), "{status}: {answer}");
+        assert_eq!(answer["refusal"]["retry"].as_str(), retry, "{status}: {answer}");
+    }
 }
 
 #[test]

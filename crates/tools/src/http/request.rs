@@ -98,3 +98,58 @@ fn method(method: Method) -> WireMethod {
         Method::Delete => WireMethod::DELETE,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use percent_encoding::percent_decode_str;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name(text: &str) -> ParamName {
+        ParamName::new(text.to_owned()).unwrap()
+    }
+
+    fn built(id: &str, words: &[String]) -> Result<Url, Misfit> {
+        let path = vec![
+            PathSegment::Fixed("tickets".into()),
+            PathSegment::Param(name("id")),
+            PathSegment::Fixed("notes".into()),
+        ];
+        let query = vec![name("words")];
+        let request = HttpRequest { method: Method::Get, path, query, body: vec![], returns: vec![] };
+        let words = words.iter().cloned().map(Value::String).collect();
+        let arguments = [(name("id"), Value::String(id.to_owned())), (name("words"), Value::Array(words))];
+        let base = Url::parse("https://tickets.example/api").unwrap();
+        url(&base, &request, &Arguments::new(BTreeMap::from(arguments)))
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_changes_the_shape_of_a_request(id in "\\PC{0,12}|[./\\\\%2eE?#&;@:\r\n]{0,8}", words in proptest::collection::vec("\\PC{0,6}|[,&=+#]{0,4}", 0..4)) {
+            if let Ok(url) = built(&id, &words) {
+                prop_assert_eq!(url.origin().ascii_serialization(), "https://tickets.example");
+                let segments: Vec<String> = url
+                    .path_segments().unwrap().map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned()).collect();
+                prop_assert_eq!(segments, vec!["api".to_owned(), "tickets".into(), id, "notes".into()]);
+                let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+                prop_assert_eq!(pairs.len(), 1);
+                prop_assert_eq!(pairs[0].1.split(',').collect::<Vec<_>>(), words);
+                prop_assert_eq!(url.fragment(), None);
+            }
+        }
+    }
+
+    #[test]
+    fn values_that_would_are_refused() {
+        let one = ["a".to_owned()];
+        assert!(built("T-1", &one).is_ok(), "the control");
+        for id in ["", ".", "..", "a/b", "a\\b"] {
+            assert_eq!(built(id, &one), Err(Misfit), "{id}");
+        }
+        assert_eq!(built("T-1", &["user,admin".into()]), Err(Misfit));
+        assert_eq!(built("T-1", &[]), Err(Misfit));
+    }
+}
