@@ -36,7 +36,9 @@ fn lists_and_calls(folder: &Path, runs: &str, script: &str) -> Result<(), Failed
     // Node finds packages beside the script, Python beside the interpreter.
     let (program, script) = if runs.is_empty() {
         std::fs::copy(scripts.join(script), folder.join(script)).unwrap();
-        (PathBuf::from("node"), folder.join(script))
+        let installed = folder.join("programs/bin/node");
+        let node = if installed.is_file() { installed } else { PathBuf::from("node") };
+        (node, folder.join(script))
     } else {
         (folder.join(runs), scripts.join(script))
     };

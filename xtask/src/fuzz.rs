@@ -12,6 +12,13 @@ const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions -Clink-dead-code";
 
+/// What libFuzzer cannot be built without, in words, where it is missing.
+pub(crate) fn missing() -> Option<String> {
+    let is_there = || step::is_there("c++", &["--version"]);
+    let can = is_there() || (step::install_debian("g++") && is_there());
+    (!can).then(|| "fuzzing: a C++ compiler is missing (Debian: g++)".to_owned())
+}
+
 pub(crate) fn run(seconds: u64) -> Result<(), String> {
     let host = host()?;
     let mut build = Command::new(env!("CARGO"));

@@ -20,6 +20,17 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("`{shown}` ended with {status}")) }
 }
 
+/// Installs a package of Debian's, where that is the machine and this user may. Whether it did.
+pub(crate) fn install_debian(package: &str) -> bool {
+    let user = Command::new("id").arg("-u").output();
+    if !user.is_ok_and(|user| user.stdout.trim_ascii() == b"0") || !is_there("apt-get", &["--version"]) {
+        return false;
+    }
+    let mut install = Command::new("apt-get");
+    install.args(["install", "--yes", "--quiet", "--no-install-recommends", package]);
+    run(install.env("DEBIAN_FRONTEND", "noninteractive")).is_ok()
+}
+
 /// Whether a program is there and answers to `--version`.
 pub(crate) fn is_there(program: &str, arguments: &[&str]) -> bool {
     let output = Command::new(program).args(arguments).current_dir(root()).output();

@@ -127,6 +127,57 @@ async fn a_token_that_is_wrong_in_any_one_way_is_refused_for_that() {
 }
 
 #[tokio::test]
+async fn each_accepted_algorithm_verifies_with_its_own_key_alone() {
+    use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
+    let ed25519 = aws_lc_rs::signature::Ed25519KeyPair::generate().unwrap().to_pkcs8v1().unwrap();
+    let rsa = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
+    let rsa: Pkcs8V1Der<'_> = rsa.as_der().unwrap();
+    let pem = |der: &[u8]| {
+        let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
+        format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
+    };
+    let keys = [
+        (Algorithm::EdDSA, EncodingKey::from_ed_der(ed25519.as_ref())),
+        (Algorithm::RS256, EncodingKey::from_rsa_pem(pem(rsa.as_ref()).as_bytes()).unwrap()),
+    ];
+    let published = keys.iter().map(|(algorithm, key)| {
+        let mut key = jsonwebtoken::jwk::Jwk::from_encoding_key(key, *algorithm).unwrap();
+        key.common.key_id = Some(format!("{algorithm:?}"));
+        key
+    });
+    let published = jsonwebtoken::jwk::JwkSet { keys: published.collect() };
+    let check = |algorithms: Vec<crate::SigningAlgorithm>| {
+        let rules = crate::TokenRules {
+            issuer: "http://127.0.0.1:8789".into(),
+            audience: AUDIENCE.into(),
+            algorithms,
+            token_type: "at+jwt".into(),
+            lifetime_max_seconds: 3600,
+        };
+        crate::TokenCheck::new(rules, crate::KeySource::Fixed(published.clone())).unwrap()
+    };
+    let both = check(vec![crate::SigningAlgorithm::EdDsa, crate::SigningAlgorithm::Rs256]);
+    for (algorithm, key) in &keys {
+        let token = |kid: String| {
+            let header = Header { typ: Some("at+jwt".into()), kid: Some(kid), ..Header::new(*algorithm) };
+            Secret::new(jsonwebtoken::encode(&header, &with("x", Value::Null), key).unwrap())
+        };
+        let good = token(format!("{algorithm:?}"));
+        assert_eq!(
+            both.check(&good, NOW).await.map(|token| token.subject),
+            Ok("bob".into()),
+            "{algorithm:?}"
+        );
+        for (other, _) in keys.iter().filter(|(other, _)| other != algorithm) {
+            let confused = both.check(&token(format!("{other:?}")), NOW).await;
+            assert_eq!(confused.err(), Some(TokenRefused::Key), "{algorithm:?} with the key of {other:?}");
+        }
+        let neither = check(vec![crate::SigningAlgorithm::Es256]);
+        assert_eq!(neither.check(&good, NOW).await.err(), Some(TokenRefused::Algorithm));
+    }
+}
+
+#[tokio::test]
 async fn a_token_for_one_door_is_refused_at_the_other() {
     let issuer = Issuer::new(&new_key().unwrap(), settings("127.0.0.1:8789")).unwrap();
     let (agents, people) = (issuer.check(AUDIENCE).unwrap(), issuer.check(PEOPLE).unwrap());
