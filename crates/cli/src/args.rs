@@ -141,8 +141,8 @@ pub(crate) enum Journal {
         /// At most so many, the newest ones.
         #[arg(long, default_value_t = 50)]
         last: u64,
-        /// Only this kind: intent, refused, outcome, rejected, opened or closed.
-        #[arg(long)]
+        /// Only this kind.
+        #[arg(long, value_parser = ["intent", "refused", "outcome", "rejected", "opened", "closed"])]
         kind: Option<String>,
         /// Only this tool.
         #[arg(long)]

@@ -8,6 +8,7 @@ use owo_colors::OwoColorize as _;
 #[derive(Debug)]
 pub(crate) struct Failure {
     message: String,
+    /// Empty where the message says it all.
     help: String,
 }
 
@@ -21,12 +22,14 @@ impl Failure {
         let text = error.to_string();
         match text.split_once("; ") {
             Some((message, help)) => Self::new(message, help),
-            None => Self::new(text, "the message above names the cause"),
+            None => Self::new(text, ""),
         }
     }
 
     pub(crate) fn print(&self) {
         anstream::eprintln!("{} {}", "error:".red().bold(), self.message);
-        anstream::eprintln!("{} {}", " help:".cyan().bold(), self.help);
+        if !self.help.is_empty() {
+            anstream::eprintln!("{} {}", " help:".cyan().bold(), self.help);
+        }
     }
 }

@@ -37,7 +37,14 @@ fn run_verify(dir: &Path, head: Option<&Path>, as_json: bool) -> Result<ExitCode
         )
     })?;
     let key = HeadKey::new(&key).map_err(Failure::of)?;
-    let note = std::fs::read_to_string(head.unwrap_or(&project.journal.head)).ok();
+    let note = match head {
+        Some(head) => Some(std::fs::read_to_string(head).map_err(|error| {
+            let message = format!("the head `{}` cannot be read: {error}", head.display());
+            Failure::new(message, "name the file that was kept, or leave `--head` out for the project's own")
+        })?),
+        // A head that is gone is a finding.
+        None => std::fs::read_to_string(&project.journal.head).ok(),
+    };
     let report = verify(&project.journal.folder, &key, note.as_deref());
     if as_json {
         print::json(&report);

@@ -96,7 +96,7 @@ pub enum NotMinted {
     #[error("there is no user `{0}` in the users file; known: {1}")]
     UnknownUser(String, String),
     /// The life is too long.
-    #[error("a token of the development issuer lives at most {LIFETIME_MAX_SECONDS} seconds")]
+    #[error("a token of the development issuer lives at most {LIFETIME_MAX_SECONDS} seconds; ask for less")]
     TooLong,
     /// Signing failed.
     #[error("the token could not be signed")]
