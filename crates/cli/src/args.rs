@@ -107,6 +107,16 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR")]
         keep: Option<PathBuf>,
     },
+    /// Runs a program in a sandbox of its own; no project is needed.
+    #[command(subcommand)]
+    Sandbox(Sandbox),
+    /// Says what this machine can enforce, what it cannot, and what to do about it.
+    #[command(after_help = "Example:\n  ringfence doctor --json | jq '.findings[] | select(.fine | not)'")]
+    Doctor {
+        /// Prints one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Prints completions for a shell.
     #[command(
         after_help = "Example:\n  ringfence completions bash > ~/.local/share/bash-completion/completions/ringfence"
@@ -154,6 +164,52 @@ pub(crate) enum Journal {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Sandbox {
+    /// Runs one program and is gone: what it writes and its exit code pass through.
+    #[command(after_help = "Examples:
+  echo 'print(6*7)' | ringfence sandbox run
+  ringfence sandbox run --language bash --seconds 5 script.sh
+  ringfence sandbox run --file data.csv analyse.py        # found as /work/in/data.csv
+
+Exit codes: the program's own; 124 when its time was up, 137 for want of memory, 125 when it wrote too much or was killed;
+2 when the sandbox could not be built as its profile says, and nothing ran.")]
+    Run(SandboxRun),
+}
+
+#[derive(Args)]
+pub(crate) struct SandboxRun {
+    /// The program; `-` for standard input.
+    #[arg(default_value = "-")]
+    pub(crate) program: PathBuf,
+    /// What it is written in.
+    #[arg(long, value_enum, default_value_t = SandboxLanguage::Python)]
+    pub(crate) language: SandboxLanguage,
+    /// How long it may take.
+    #[arg(long, default_value_t = 30)]
+    pub(crate) seconds: u64,
+    /// How much memory it may have, in MiB.
+    #[arg(long, default_value_t = 512)]
+    pub(crate) memory_mib: u64,
+    /// How many processes and threads it may have.
+    #[arg(long, default_value_t = 128)]
+    pub(crate) processes: u64,
+    /// A file that it finds in `/work/in`.
+    #[arg(long = "file", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Prints one JSON object: what it wrote, how it ended, and the receipt.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Eq, PartialEq, ValueEnum)]
+pub(crate) enum SandboxLanguage {
+    /// Python 3.
+    Python,
+    /// Bash.
+    Bash,
 }
 
 #[derive(Args)]

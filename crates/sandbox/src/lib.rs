@@ -7,6 +7,7 @@
 //!
 //! The jail is the calling executable itself, run anew: [`enter_if_jail`] must be the first thing in its `main`.
 
+mod attack;
 mod capture;
 mod cgroup;
 mod jail;
@@ -17,6 +18,7 @@ mod run;
 #[expect(unsafe_code, reason = "system calls that no safe library wraps, one in each function")]
 mod sys;
 
+pub use attack::{Probe, self_attack};
 pub use jail::enter_if_jail;
 pub use outcome::{Captured, Ended, Outcome, Receipt, Refused, Used};
 pub use probe::{Machine, probe, strongest};

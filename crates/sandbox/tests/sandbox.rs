@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Arguments, Failed, Trial};
 use ringfence_sandbox::{
     Captured, Ended, InputFile, Language, Layer, Outcome, Profile, Program, Refused, Resources, probe, run,
-    strongest,
+    self_attack, strongest,
 };
 
 fn main() -> ExitCode {
@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         ("forbidden_system_calls_fail", forbidden_system_calls_fail),
         ("no_user_namespace_can_be_made_inside", no_user_namespace_can_be_made_inside),
         ("there_are_no_privileges", there_are_no_privileges),
+        ("the_sandbox_holds_against_itself", the_sandbox_holds_against_itself),
         ("a_fork_bomb_is_held", a_fork_bomb_is_held),
         ("a_memory_bomb_is_held", a_memory_bomb_is_held),
         ("a_full_disk_is_the_sandboxs_own", a_full_disk_is_the_sandboxs_own),
@@ -225,6 +226,29 @@ fn the_hosts_processes_are_not_there() {
     assert!(on_host.count() > 3, "the control: the host has more");
     let kill = format!("import os\nos.kill({}, 0)", std::process::id());
     assert!(play(&python(), &kill).stderr.text.contains("ProcessLookupError"));
+}
+
+fn the_sandbox_holds_against_itself() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let holes = |profile: &Profile| {
+        let probes = runtime.block_on(self_attack(profile)).unwrap();
+        assert!(probes.len() > 10, "{probes:?}");
+        probes.into_iter().filter(|probe| !probe.held).map(|probe| probe.name).collect::<Vec<_>>()
+    };
+    for language in [Language::Python, Language::Bash] {
+        let profile = strongest(language).unwrap();
+        assert_eq!(holes(&profile), Vec::<String>::new());
+        // The control: without its walls, the same attack finds them missing.
+        let weak = with_only(&profile, &[]);
+        let found = holes(&weak);
+        let of_system_calls: &[&str] = match language {
+            Language::Python => &["chroot", "kernel_surface", "sockets", "unshare_user"],
+            Language::Bash => &[],
+        };
+        for hole in ["host_files", "host_processes", "kernel_settings"].iter().chain(of_system_calls) {
+            assert!(found.iter().any(|found| found == hole), "{language:?}: {hole} is not in {found:?}");
+        }
+    }
 }
 
 fn no_environment_and_no_descriptor_comes_in() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ringfence_actions::Limits;
 use ringfence_core::{Call, ParamName, Refusal, RefusalClass, Retry, Value, Wall};
-use ringfence_sandbox::{Profile, Program};
+use ringfence_sandbox::{Probe, Profile, Program, Refused};
 use serde_json::json;
 
 use crate::turns::Turns;
@@ -26,6 +26,10 @@ pub(crate) struct Sandbox {
 impl Sandbox {
     pub(crate) fn new(settings: SandboxSettings) -> Self {
         Self { profile: settings.profile, turns: Turns::new(settings.parallel_max) }
+    }
+
+    pub(crate) async fn self_attack(&self) -> Result<Vec<Probe>, Refused> {
+        ringfence_sandbox::self_attack(&self.profile).await
     }
 
     pub(crate) async fn run(&self, call: &Call, source: &ParamName, limits: Limits) -> Outcome {

@@ -67,6 +67,27 @@ impl Systems {
     }
 }
 
+impl Systems {
+    /// Lets every sandbox attack itself. Fails with the system and what it reached, or why it could not be built: a machine that
+    /// cannot enforce what a profile names must not serve its tools.
+    pub async fn attack_sandboxes(&self) -> Result<(), (SystemName, String)> {
+        for (name, system) in &self.systems {
+            let System::Sandbox(sandbox) = system else { continue };
+            let probes =
+                sandbox.self_attack().await.map_err(|refused| (name.clone(), refused.to_string()))?;
+            let holes: Vec<String> = probes
+                .into_iter()
+                .filter(|probe| !probe.held)
+                .map(|probe| format!("`{}`", probe.name))
+                .collect();
+            if !holes.is_empty() {
+                return Err((name.clone(), format!("an attack from inside reached {}", holes.join(", "))));
+            }
+        }
+        Ok(())
+    }
+}
+
 fn open<'a>(
     settings: SystemSettings,
     tools: impl Iterator<Item = &'a Tool>,

@@ -144,7 +144,7 @@ fn init_writes_a_project_as_a_whole_or_not_at_all() {
 fn help_has_examples_and_exit_codes_and_output_has_no_colours_without_a_terminal() {
     let help = ringfence(&["--help"]);
     assert!(help.stdout.contains("Exit codes:") && !help.stdout.contains('\u{1b}'), "{}", help.stdout);
-    for command in ["init", "check", "serve", "call", "token", "demo", "completions"] {
+    for command in ["init", "check", "serve", "call", "token", "demo", "doctor", "completions"] {
         assert!(ringfence(&[command, "--help"]).stdout.contains("Example"), "{command}");
     }
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
@@ -153,4 +153,49 @@ fn help_has_examples_and_exit_codes_and_output_has_no_colours_without_a_terminal
     let project = Project::new();
     project.append("tools/metrics.toml", "\n[x]\n");
     assert!(!ringfence(&["check", project.path()]).stderr.contains('\u{1b}'));
+}
+
+#[test]
+fn a_program_runs_in_a_sandbox_without_a_project() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        fs::write(folder.path().join(name), text).unwrap();
+        folder.path().join(name).display().to_string()
+    };
+    let program = file(
+        "main.py",
+        "import sys; print(open('/work/in/a.csv').read()); print('e', file=sys.stderr); sys.exit(3)",
+    );
+    let ran = ringfence(&["sandbox", "run", "--file", &file("a.csv", "1,2"), &program]);
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (3, "1,2\n", "e\n"));
+    let spin = file("spin.sh", "while :; do :; done");
+    let ran = ringfence(&["sandbox", "run", "--language", "bash", "--seconds", "1", &spin]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (124, "ringfence: its time was up\n"));
+    let ran = ringfence(&["sandbox", "run", "--json", &file("x.py", "print(1)")]).json();
+    assert_eq!((&ran["ended"]["how"], &ran["receipt"]["nothing_left"]), (&json!("exit"), &json!(true)));
+    assert_eq!(ringfence(&["sandbox", "run", "/nowhere"]).code, 2);
+}
+
+#[test]
+fn the_doctor_says_what_the_machine_enforces() {
+    let ran = ringfence(&["doctor", "--json"]);
+    let report = ran.json();
+    assert_eq!(report["fine"], ran.code == 0);
+    for finding in report["findings"].as_array().unwrap() {
+        assert_eq!(finding["fine"] == false, finding["instead"].is_string(), "{finding}");
+        if ["Python", "Bash"].contains(&finding["what"].as_str().unwrap()) {
+            assert!(finding["found"].as_str().unwrap().contains("attacks from inside"), "{finding}");
+        }
+    }
+}
+
+#[test]
+fn a_sandbox_that_does_not_hold_is_not_served() {
+    let project = Project::new();
+    // No interpreter starts in so little, so the attack on itself cannot run to its end.
+    project.edit("ringfence.toml", |text| text.replace("256MiB", "1MiB"));
+    let ran = ringfence(&["serve", project.path()]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("the sandbox `python` does not hold on this machine"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("ringfence doctor"), "{}", ran.stderr);
 }

@@ -10,7 +10,6 @@
 mod bad_input;
 mod commands;
 mod demo;
-mod seals;
 mod serving;
 mod sql;
 mod walls;

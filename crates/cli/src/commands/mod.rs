@@ -2,8 +2,10 @@
 
 mod call;
 mod check;
+mod doctor;
 mod init;
 mod journal;
+mod sandbox;
 mod serve;
 mod token;
 
@@ -16,7 +18,7 @@ use std::process::ExitCode;
 use clap::CommandFactory as _;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Arguments, Command, LogFormat};
+use crate::args::{Arguments, Command, LogFormat, Sandbox};
 use crate::demo;
 use crate::failure::Failure;
 
@@ -48,6 +50,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             log("off", LogFormat::Text);
             on_runtime(demo::run(json, keep))
         }
+        Command::Sandbox(Sandbox::Run(asking)) => on_runtime(sandbox::run(asking)),
+        Command::Doctor { json } => on_runtime(doctor::run(json)),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "ringfence", &mut std::io::stdout());

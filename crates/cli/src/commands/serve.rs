@@ -76,7 +76,7 @@ pub(crate) struct Serving {
 
 impl Serving {
     /// Assembles the gateway of a project and serves it on bound listeners.
-    pub(crate) fn start(mut checked: Checked, doors: Doors) -> Result<Self, Failure> {
+    pub(crate) async fn start(mut checked: Checked, doors: Doors) -> Result<Self, Failure> {
         let addresses = doors.addresses()?;
         let issuer = match addresses.issuer {
             Some(_) => wiring::issuer(&checked.project, &addresses, &keys::issuer_key(&checked.project)?)?
@@ -84,6 +84,10 @@ impl Serving {
             None => None,
         };
         let systems = checked.open_systems(issuer.as_deref());
+        systems.attack_sandboxes().await.map_err(|(system, why)| {
+            let what = format!("the sandbox `{system}` does not hold on this machine: {why}");
+            Failure::new(what, "run `ringfence doctor`, which says what this machine lacks")
+        })?;
         let agents = wiring::agents_settings(&checked.project, &addresses);
         let people = wiring::peoples_settings(&checked.project, &addresses);
         let gateway = checked.assemble(systems, issuer.as_deref(), &addresses)?;
@@ -116,7 +120,7 @@ pub(crate) async fn run(dir: PathBuf, grace: Duration) -> Result<ExitCode, Failu
     }
     let doors = Doors::bind(&checked.project).await?;
     let resource = wiring::agents_audience(&checked.project, &doors.addresses()?);
-    let serving = Serving::start(checked, doors)?;
+    let serving = Serving::start(checked, doors).await?;
     let tools = serving.gateway.status().tools;
     if let Some(issuer) = &serving.issuer {
         tracing::warn!(

@@ -59,7 +59,7 @@ impl Stage {
         let addresses = doors.addresses()?;
         let agents = wiring::agents_audience(&checked.project, &addresses);
         let people = wiring::peoples_audience(&checked.project, &addresses);
-        let serving = Serving::start(checked, doors)?;
+        let serving = Serving::start(checked, doors).await?;
         let issuer = serving.issuer.as_ref().ok_or_else(|| Failure::of("the demo has no issuer"))?.name();
         let tickets = Tickets::new(tickets_check(&issuer, &tickets_url)?);
         let stop = CancellationToken::new();

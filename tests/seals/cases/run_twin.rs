@@ -6,6 +6,6 @@ async fn act(ticket: Ticket, systems: &Systems, token: &Secret) -> Outcome {
     run(ticket, systems, token).await
 }
 
-fn main() {
+pub(crate) fn main() {
     let _ = act;
 }

@@ -5,6 +5,6 @@ fn record(recorder: &Recorder, permit: Permit) -> Ticket {
     Ticket::issue(recorder, permit, EntryNumber(1))
 }
 
-fn main() {
+pub(crate) fn main() {
     let _: fn(&Recorder, Permit) -> Ticket = record;
 }

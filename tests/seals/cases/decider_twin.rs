@@ -5,6 +5,6 @@ fn allow(call: Call) -> Permit {
     Permit::grant(&Authorities::establish().decider, call, Vec::new())
 }
 
-fn main() {
+pub(crate) fn main() {
     let _: fn(Call) -> Permit = allow;
 }

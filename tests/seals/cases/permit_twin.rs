@@ -5,6 +5,6 @@ fn allow(decider: &Decider, call: Call) -> Permit {
     Permit::grant(decider, call, Vec::new())
 }
 
-fn main() {
+pub(crate) fn main() {
     let _: fn(&Decider, Call) -> Permit = allow;
 }

@@ -1,0 +1,1 @@
+//! What must not compile stands in `cases`; `tests/seals.rs` sees to it.
