@@ -1,7 +1,9 @@
 //! `ringfence demo`: a rogue reasoning engine as a real MCP client, against a real gateway on this machine.
 //!
-//! [`stage`] builds what it acts on, [`script`] plays it and judges each attempt by its effects, [`report`] shows it.
+//! [`stage`] builds what it acts on, [`script`] plays it and judges each attempt by its effects (seen in
+//! [`evidence`]), [`report`] shows it.
 
+mod evidence;
 mod report;
 mod script;
 mod stage;

@@ -1,0 +1,143 @@
+//! `[identity]`: who issues the tokens, and who the users of the development issuer are.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use ringfence_actions::File;
+use ringfence_actions::file::Table;
+use ringfence_core::{GroupName, Place, Problem};
+use ringfence_identity::GroupsClaim;
+use toml::Spanned;
+
+use super::server::address;
+use super::{PROJECT_FILE, read_text, section};
+
+#[derive(Clone)]
+pub(crate) struct IdentityDeclaration {
+    pub(crate) source: IssuerSource,
+    pub(crate) groups_claim: GroupsClaim,
+    pub(crate) scopes: Vec<String>,
+    /// Whoever may look at the people's door.
+    pub(crate) operators: Option<GroupName>,
+}
+
+#[derive(Clone)]
+pub(crate) enum IssuerSource {
+    /// The built-in issuer for development, on loopback.
+    Development { listen: SocketAddr, users: Vec<User> },
+    /// A real one.
+    External {
+        issuer: String,
+        jwks: String,
+        algorithms: Vec<String>,
+        token_type: String,
+        lifetime_max_seconds: u64,
+    },
+}
+
+#[derive(Clone)]
+pub(crate) struct User {
+    pub(crate) name: String,
+    pub(crate) groups: Vec<String>,
+    pub(crate) claims: BTreeMap<String, String>,
+}
+
+pub(super) fn identity(
+    folder: &Path,
+    root: Option<&mut Table<'_>>,
+    problems: &mut Vec<Problem>,
+) -> IdentityDeclaration {
+    let missing = root.is_some();
+    let mut table = section(root, "identity", problems);
+    let source = match table.as_mut() {
+        Some(table) => issuer(folder, table, problems),
+        None => None,
+    };
+    if table.is_none() && missing {
+        let instead = "add `[identity]` with `development-issuer = true`, or with `issuer = \"https://…\"`";
+        problems.push(Problem::error(Place::start(PROJECT_FILE), "`[identity]` is missing", instead));
+    }
+    let mut text = |key: &'static str| table.as_mut().and_then(|table| table.take::<String>(key, problems));
+    let groups_claim = text("groups-claim").map_or_else(|| "groups".to_owned(), Spanned::into_inner);
+    let operators = text("operators").map_or_else(|| "operators".to_owned(), Spanned::into_inner);
+    let scopes = table.as_mut().and_then(|table| table.take::<Vec<String>>("scopes", problems));
+    let optional = table.as_mut().and_then(|table| table.take::<bool>("groups-optional", problems));
+    let operators = GroupName::new(operators).map_err(|bad| {
+        problems.push(Problem::error(Place::start(PROJECT_FILE), bad.to_string(), "correct `operators`"));
+    });
+    if let Some(table) = table {
+        table.finish(problems);
+    }
+    let nobody = IssuerSource::Development { listen: ([127, 0, 0, 1], 8789).into(), users: Vec::new() };
+    IdentityDeclaration {
+        source: source.unwrap_or(nobody),
+        groups_claim: GroupsClaim { name: groups_claim, optional: optional.is_some_and(Spanned::into_inner) },
+        scopes: scopes.map_or_else(|| vec!["tools".to_owned()], Spanned::into_inner),
+        operators: operators.ok(),
+    }
+}
+
+fn issuer(folder: &Path, table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Option<IssuerSource> {
+    let development = table.take::<bool>("development-issuer", problems).is_some_and(Spanned::into_inner);
+    if development {
+        let listen = address(Some(table), "development-listen", ([127, 0, 0, 1], 8789).into(), problems);
+        if !listen.ip().is_loopback() {
+            let what = "the development issuer would listen beyond loopback";
+            problems.push(Problem::error(
+                table.place(),
+                what,
+                "write a loopback address: anyone who reaches it can be anyone",
+            ));
+        }
+        let users = table.require::<String>("users", problems)?;
+        let users = users_file(folder, users.get_ref(), &table.place_of(&users), problems);
+        return Some(IssuerSource::Development { listen, users });
+    }
+    let issuer = table.require::<String>("issuer", problems)?.into_inner();
+    let jwks = table.require::<String>("jwks", problems)?.into_inner();
+    let algorithms = table.take::<Vec<String>>("algorithms", problems).map(Spanned::into_inner);
+    let token_type = table.take::<String>("token-type", problems).map(Spanned::into_inner);
+    let lifetime = table.take::<u64>("lifetime-max-seconds", problems).map(Spanned::into_inner);
+    Some(IssuerSource::External {
+        issuer,
+        jwks,
+        algorithms: algorithms.unwrap_or_else(|| vec!["ES256".into(), "EdDSA".into(), "RS256".into()]),
+        token_type: token_type.unwrap_or_else(|| "at+jwt".to_owned()),
+        lifetime_max_seconds: lifetime.unwrap_or(3600),
+    })
+}
+
+fn users_file(folder: &Path, name: &str, place: &Place, problems: &mut Vec<Problem>) -> Vec<User> {
+    let text = match read_text(&folder.join(name)) {
+        Ok(text) => text,
+        Err(error) => {
+            let what = format!("`{name}` cannot be read: {error}");
+            problems.push(Problem::error(
+                place.clone(),
+                what,
+                "make the file, with one `[NAME]` for each user",
+            ));
+            return Vec::new();
+        }
+    };
+    let file = File { name, text: &text };
+    let Some(mut root) = file.parse(problems) else { return Vec::new() };
+    let tables = root.tables(problems);
+    tables.into_iter().map(|(name, table)| user(name.into_inner(), table, problems)).collect()
+}
+
+fn user(name: String, mut table: Table<'_>, problems: &mut Vec<Problem>) -> User {
+    let groups = table.take::<Vec<String>>("groups", problems);
+    let mut check_group = |group: &String| {
+        if let Err(bad) = GroupName::new(group.clone()) {
+            problems.push(Problem::error(table.place(), bad.to_string(), "rename the group"));
+        }
+    };
+    let groups = groups.map(Spanned::into_inner).unwrap_or_default();
+    groups.iter().for_each(&mut check_group);
+    let claims = table.has("claims").then(|| table.table("claims", problems)).flatten();
+    let claims = claims.map(|claims| claims.strings(problems)).unwrap_or_default();
+    table.finish(problems);
+    User { name, groups, claims }
+}

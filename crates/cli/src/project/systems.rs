@@ -1,0 +1,217 @@
+//! `[systems]`: what the tools act on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use ringfence_actions::SystemKind;
+use ringfence_actions::file::{Bytes, Table};
+use ringfence_core::{Place, Problem, SystemName};
+use ringfence_sandbox::Language;
+use toml::Spanned;
+use url::Url;
+
+use super::section;
+use super::server::is_loopback;
+
+/// One `[systems.NAME]`.
+pub(crate) struct System {
+    pub(crate) place: Place,
+    pub(crate) declaration: SystemDeclaration,
+}
+
+pub(crate) enum SystemDeclaration {
+    Sqlite { path: PathBuf },
+    Http { base_url: Url, exchange: Option<ExchangeDeclaration> },
+    Sandbox(SandboxDeclaration),
+}
+
+#[derive(Clone)]
+pub(crate) struct ExchangeDeclaration {
+    pub(crate) audience: String,
+    pub(crate) scopes: Vec<String>,
+    /// The gateway's own client at the issuer; the development issuer makes one.
+    pub(crate) client_id: Option<String>,
+    pub(crate) client_secret_file: Option<PathBuf>,
+    pub(crate) token_endpoint: Option<String>,
+}
+
+pub(crate) struct SandboxDeclaration {
+    pub(crate) language: Language,
+    pub(crate) seconds: Option<u64>,
+    pub(crate) memory_bytes: Option<u64>,
+    pub(crate) processes: Option<u64>,
+    pub(crate) output_bytes: Option<u64>,
+    /// The named weaker profile: limits of each process instead of the sandbox as a whole.
+    pub(crate) rlimits_only: bool,
+    pub(crate) parallel_max: u64,
+}
+
+impl SystemDeclaration {
+    pub(super) fn kind(&self) -> SystemKind {
+        match self {
+            Self::Sqlite { .. } => SystemKind::Sqlite,
+            Self::Http { .. } => SystemKind::Http,
+            Self::Sandbox(_) => SystemKind::Sandbox,
+        }
+    }
+}
+
+pub(super) fn systems(
+    folder: &Path,
+    root: Option<&mut Table<'_>>,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<SystemName, System> {
+    let Some(mut table) = section(root, "systems", problems) else { return BTreeMap::new() };
+    let mut systems = BTreeMap::new();
+    for (name, system) in table.tables(problems) {
+        let place = table.place_of(&name);
+        let name = match SystemName::new(name.into_inner()) {
+            Ok(name) => name,
+            Err(bad) => {
+                problems.push(Problem::error(place, bad.to_string(), "rename the system"));
+                continue;
+            }
+        };
+        if let Some(declaration) = self::system(folder, system, problems) {
+            systems.insert(name, System { place, declaration });
+        }
+    }
+    systems
+}
+
+fn system(folder: &Path, mut table: Table<'_>, problems: &mut Vec<Problem>) -> Option<SystemDeclaration> {
+    let kind = table.require::<String>("kind", problems)?;
+    let declaration = match kind.get_ref().as_str() {
+        "sqlite" => {
+            let path = table.require::<String>("path", problems);
+            path.map(|path| SystemDeclaration::Sqlite { path: folder.join(path.into_inner()) })
+        }
+        "http" => http(folder, &mut table, problems),
+        "sandbox" => sandbox(&mut table, problems).map(SystemDeclaration::Sandbox),
+        other => {
+            let what = format!("`{other}` is not a kind of system");
+            problems.push(Problem::error(table.place_of(&kind), what, "write `sqlite`, `http` or `sandbox`"));
+            return None;
+        }
+    };
+    table.finish(problems);
+    declaration
+}
+
+fn http(folder: &Path, table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Option<SystemDeclaration> {
+    let base = table.require::<String>("base-url", problems);
+    let credential = table.has("credential").then(|| table.table("credential", problems)).flatten();
+    let exchange = credential.and_then(|credential| exchange(folder, credential, problems));
+    let base = base?;
+    let parsed = Url::parse(base.get_ref()).ok();
+    let sound = |url: &Url| {
+        (url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url)))
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    };
+    let base_url = parsed.filter(sound);
+    if base_url.is_none() {
+        let what = format!("`{}` is not the base URL of a system", base.get_ref());
+        let instead = "write `https://HOST`, without user, query or fragment; `http` is for loopback alone";
+        problems.push(Problem::error(table.place_of(&base), what, instead));
+    }
+    Some(SystemDeclaration::Http { base_url: base_url?, exchange })
+}
+
+fn exchange(
+    folder: &Path,
+    mut credential: Table<'_>,
+    problems: &mut Vec<Problem>,
+) -> Option<ExchangeDeclaration> {
+    if !credential.has("exchange") {
+        let instead = "write `credential = { exchange = { audience = \"https://…\" } }`";
+        problems.push(Problem::error(credential.place(), "`credential` names no way to get one", instead));
+        return None;
+    }
+    let mut exchange = credential.table("exchange", problems)?;
+    credential.finish(problems);
+    let audience = exchange.require::<String>("audience", problems);
+    let mut optional = |key: &'static str| exchange.take::<String>(key, problems).map(Spanned::into_inner);
+    let client_id = optional("client-id");
+    let client_secret_file = optional("client-secret-file").map(|file| folder.join(file));
+    let token_endpoint = optional("token-endpoint");
+    let scopes = exchange.take::<Vec<String>>("scopes", problems).map(Spanned::into_inner);
+    exchange.finish(problems);
+    Some(ExchangeDeclaration {
+        audience: audience?.into_inner(),
+        scopes: scopes.unwrap_or_default(),
+        client_id,
+        client_secret_file,
+        token_endpoint,
+    })
+}
+
+fn sandbox(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Option<SandboxDeclaration> {
+    let language = table.require::<String>("language", problems)?;
+    let language = match language.get_ref().as_str() {
+        "python" => Language::Python,
+        "bash" => Language::Bash,
+        other => {
+            let what = format!("`{other}` is not a language of the sandbox");
+            problems.push(Problem::error(table.place_of(&language), what, "write `python` or `bash`"));
+            return None;
+        }
+    };
+    if let Some(egress) =
+        table.take::<Vec<String>>("egress", problems).filter(|egress| !egress.get_ref().is_empty())
+    {
+        let what = "this version gives a sandbox no network";
+        problems.push(Problem::error(table.place_of(&egress), what, "write `egress = []`"));
+    }
+    let rlimits_only = match table.take::<String>("resources", problems) {
+        None => false,
+        Some(word) if word.get_ref() == "cgroup" => false,
+        Some(word) if word.get_ref() == "rlimits" => true,
+        Some(word) => {
+            let what = format!("`{}` is no way to limit resources", word.get_ref());
+            problems.push(Problem::error(
+                table.place_of(&word),
+                what,
+                "write `cgroup`, or `rlimits` for the weaker one",
+            ));
+            false
+        }
+    };
+    let parallel_max = table.take::<u64>("parallel", problems).map_or(4, Spanned::into_inner);
+    let mut limits = table.has("limits").then(|| table.table("limits", problems)).flatten();
+    let mut number = |key: &'static str| {
+        limits.as_mut().and_then(|limits| limits.take::<u64>(key, problems)).map(Spanned::into_inner)
+    };
+    let (seconds, processes) = (number("seconds"), number("processes"));
+    let mut size = |key: &'static str| {
+        limits.as_mut().and_then(|limits| limits.take::<Bytes>(key, problems)).map(|size| size.into_inner().0)
+    };
+    let (memory_bytes, output_bytes) = (size("memory"), size("output"));
+    if let Some(limits) = limits {
+        limits.finish(problems);
+    }
+    Some(SandboxDeclaration {
+        language,
+        seconds,
+        memory_bytes,
+        processes,
+        output_bytes,
+        rlimits_only,
+        parallel_max,
+    })
+}
+
+/// The audiences that the gateway exchanges tokens for, with the scopes that each may carry.
+pub(crate) fn exchange_audiences(
+    systems: &BTreeMap<SystemName, System>,
+) -> BTreeMap<String, BTreeSet<String>> {
+    let mut audiences: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for system in systems.values() {
+        if let SystemDeclaration::Http { exchange: Some(exchange), .. } = &system.declaration {
+            audiences.entry(exchange.audience.clone()).or_default().extend(exchange.scopes.iter().cloned());
+        }
+    }
+    audiences
+}
