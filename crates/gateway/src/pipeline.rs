@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use ringfence_actions::{ActionSpace, Tool, unknown_tool};
 use ringfence_core::{
-    Call, CallId, Decision, GroupName, Permit, Refusal, RefusalClass, Retry, Rule, Run, Secret, Ticket,
-    ToolName, Verdict, Wall,
+    Call, CallId, Decision, Effect, GroupName, Permit, Refusal, RefusalClass, Retry, Rule, Run, Secret,
+    Ticket, ToolName, Verdict, Wall,
 };
 use ringfence_identity::{Door, Identified, Identity};
 use ringfence_policy::Policies;
@@ -282,7 +282,13 @@ impl Inner {
             bytes: outcome.used.bytes,
             yields,
         };
-        if let Err(error) = self.journal.outcome(id, closing, self.clock.now()).await {
+        let now = self.clock.now();
+        let closed = if tool.effect() == Effect::Read && closing.yields.is_none() {
+            self.journal.outcome_of_read(id, closing, now).await
+        } else {
+            self.journal.outcome(id, closing, now).await
+        };
+        if let Err(error) = closed {
             // The effect stands and its intent is durable; the open entry will be closed as unknown at the next start.
             tracing::error!(%error, call = %id, "the outcome of a call could not be recorded");
         }

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 /// A value as it stands in a header.
+#[cfg(feature = "client")]
 pub(crate) fn encode(value: &str) -> String {
     let is_plain = value.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) && value.trim() == value;
     if is_plain && payload(value).is_none() {

@@ -53,9 +53,11 @@ pub struct Receipt {
     pub landlock_abi: u32,
     /// Who counted resources: `cgroup-v1` or `rlimits`.
     pub resources: String,
-    /// The user that the host sees.
+    /// The user that the host sees; inside it is user 1000.
     pub host_uid: u32,
-    /// Where it could connect to.
+    /// SHA-256 of the system call filter, in hexadecimal; empty where that layer is off.
+    pub filter: String,
+    /// Where it could connect to; empty means nowhere.
     pub egress: Vec<String>,
     /// What it used.
     pub used: Used,

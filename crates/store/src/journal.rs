@@ -180,9 +180,21 @@ impl Journal {
         }
     }
 
-    /// Records how a call ended.
+    /// Records how a call ended, and waits until that has its place: the run's labels grow by it, or something was changed.
     pub async fn outcome(&self, call: CallId, closing: Closing, at: Instant) -> Result<(), NotRecorded> {
         self.append(Draft::outcome(call, &closing, at), Durable::Soon).await.map(drop)
+    }
+
+    /// Records how a call ended that only read, and added no label. It is queued, and so before whatever comes later; if it is
+    /// lost all the same, the call is closed as *unknown* at the next start.
+    pub async fn outcome_of_read(
+        &self,
+        call: CallId,
+        closing: Closing,
+        at: Instant,
+    ) -> Result<(), NotRecorded> {
+        let jobs = self.jobs.lock().ok().and_then(|jobs| jobs.clone()).ok_or(NotRecorded::Closed)?;
+        queue(&jobs, Draft::outcome(call, &closing, at), Durable::Soon).await.map(drop)
     }
 
     /// What every run had touched when the journal was opened.
@@ -230,11 +242,15 @@ impl Journal {
 }
 
 async fn send(jobs: &mpsc::Sender<Job>, draft: Draft, durable: Durable) -> Result<EntryNumber, NotRecorded> {
+    queue(jobs, draft, durable).await?.await.unwrap_or(Err(NotRecorded::Closed))
+}
+
+type Answer = oneshot::Receiver<Result<EntryNumber, NotRecorded>>;
+
+async fn queue(jobs: &mpsc::Sender<Job>, draft: Draft, durable: Durable) -> Result<Answer, NotRecorded> {
     let (answer, answered) = oneshot::channel();
-    match jobs.send_timeout(Job { draft, durable, answer }, QUEUE_WAIT).await {
-        Ok(()) => answered.await.unwrap_or(Err(NotRecorded::Closed)),
-        Err(_) => Err(NotRecorded::Full),
-    }
+    let sent = jobs.send_timeout(Job { draft, durable, answer }, QUEUE_WAIT).await;
+    sent.map(|()| answered).map_err(|_| NotRecorded::Full)
 }
 
 /// Takes the lock: for itself where nobody else has the journal, shared where others have.

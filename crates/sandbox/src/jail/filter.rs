@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use libc::c_long;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen as Width, SeccompCmpOp as Is, SeccompCondition,
@@ -327,6 +328,18 @@ const FORBIDDEN: &[c_long] = &[
 pub(super) fn install(resources: Resources) -> Result<(), Refused> {
     let filters = programs(resources).map_err(|error| Refused::new("seccomp", error))?;
     filters.iter().try_for_each(|filter| apply_filter(filter)).map_err(|error| Refused::new("seccomp", error))
+}
+
+/// SHA-256 of the filter, in hexadecimal: two runs with the same let the same calls through.
+pub(super) fn fingerprint(resources: Resources) -> Result<String, Refused> {
+    let filters = programs(resources).map_err(|error| Refused::new("seccomp", error))?;
+    let mut hash = Context::new(&SHA256);
+    for step in filters.iter().flatten() {
+        hash.update(&step.code.to_ne_bytes());
+        hash.update(&[step.jt, step.jf]);
+        hash.update(&step.k.to_ne_bytes());
+    }
+    Ok(hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat())
 }
 
 /// Memory that belongs to no process's address space, and so to no limit but a cgroup's.

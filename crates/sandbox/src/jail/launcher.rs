@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
+use super::filter;
 use super::init::{self, Word};
 use super::orders::{Orders, Report};
 use crate::cgroup::Cgroup;
@@ -59,6 +60,11 @@ fn launch(orders: &Orders, control: &UnixStream) -> Result<Report, Refused> {
         landlock_abi: ran.landlock_abi,
         resources: orders.resources.driver().to_owned(),
         host_uid: orders.host_uid,
+        filter: if orders.has(Layer::Seccomp) {
+            filter::fingerprint(orders.resources)?
+        } else {
+            String::new()
+        },
         egress: Vec::new(),
         used: Used { wall_ms: milliseconds(ran.wall), cpu_ms: milliseconds(cpu), memory_peak_bytes },
         nothing_left,
