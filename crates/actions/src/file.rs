@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use ringfence_core::{Decimal, Place, Problem};
 use toml::Spanned;
@@ -173,6 +173,39 @@ impl<'a> Table<'a> {
         }
         let what = format!("`{key}` is {}", article(entry.value.get_ref().type_str()));
         problems.push(Problem::error(self.file.place(&span), what, format!("write {}", T::EXPECTED)));
+        None
+    }
+
+    /// Takes an optional number from this range; one outside is a problem and reads as absent.
+    pub fn number(
+        &mut self,
+        key: &'static str,
+        within: RangeInclusive<u64>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<u64> {
+        let value = self.take::<u64>(key, problems)?;
+        if within.contains(value.get_ref()) {
+            return Some(value.into_inner());
+        }
+        let instead = format!("write a number from {} to {}", within.start(), within.end());
+        problems.push(Problem::error(self.place_of(&value), format!("`{key}` is out of range"), instead));
+        None
+    }
+
+    /// Takes an optional size within these bytes; one outside is a problem and reads as absent.
+    pub fn size(
+        &mut self,
+        key: &'static str,
+        bytes: RangeInclusive<u64>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<u64> {
+        let value = self.take::<Bytes>(key, problems)?;
+        if bytes.contains(&value.get_ref().0) {
+            return Some(value.into_inner().0);
+        }
+        let (least, most) = (bytes.start() >> 10, bytes.end() >> 20);
+        let instead = format!("write a size from `{least}KiB` to `{most}MiB`");
+        problems.push(Problem::error(self.place_of(&value), format!("`{key}` is out of range"), instead));
         None
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ringfence_core::{Effect, Label, Level, ParamName, Place, Problem, SystemName, ToolName};
 use toml::Spanned;
 
-use crate::file::{Bytes, File, Table, list};
+use crate::file::{File, Table, list};
 use crate::tool::{Limits, SystemKind, Tool};
 use crate::{ActionSpace, Operation, Param, ParamType, Scalar, Source, operation};
 
@@ -220,22 +220,10 @@ fn take_limits(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Limits {
     let Some(mut limits) = table.has("limits").then(|| table.table("limits", problems)).flatten() else {
         return default;
     };
-    let mut bounded = |key: &'static str, otherwise: u64, most: u64, problems: &mut Vec<Problem>| {
-        let Some(value) = limits.take::<u64>(key, problems) else { return otherwise };
-        if !(1..=most).contains(value.get_ref()) {
-            let what = format!("`{key}` is out of range");
-            problems.push(Problem::error(
-                limits.place_of(&value),
-                what,
-                format!("write a number from 1 to {most}"),
-            ));
-        }
-        value.into_inner()
-    };
-    let rows = bounded("rows", default.rows, 10_000, problems);
-    let seconds = bounded("seconds", default.seconds, 600, problems);
-    let changed_rows = bounded("changed-rows", default.changed_rows, 100_000, problems);
-    let bytes = limits.take::<Bytes>("size", problems).map_or(default.bytes, |size| size.into_inner().0);
+    let rows = limits.number("rows", 1..=10_000, problems).unwrap_or(default.rows);
+    let seconds = limits.number("seconds", 1..=600, problems).unwrap_or(default.seconds);
+    let changed_rows = limits.number("changed-rows", 1..=100_000, problems).unwrap_or(default.changed_rows);
+    let bytes = limits.size("size", 1 << 10..=64 << 20, problems).unwrap_or(default.bytes);
     limits.finish(problems);
     Limits { rows, seconds, bytes, changed_rows }
 }

@@ -58,11 +58,9 @@ fn scalar_schema(scalar: &Scalar) -> Map<String, Json> {
         Scalar::Number { minimum, maximum } => {
             let mut schema = keyword("type", "number");
             schema.insert("multipleOf".into(), decimal("0.0001"));
-            for (word, bound) in [("minimum", minimum), ("maximum", maximum)] {
-                if let Some(bound) = bound {
-                    schema.insert(word.into(), decimal(&bound.to_string()));
-                }
-            }
+            let bounds =
+                [("minimum", minimum.unwrap_or(Decimal::MIN)), ("maximum", maximum.unwrap_or(Decimal::MAX))];
+            schema.extend(bounds.map(|(word, bound)| (word.to_owned(), decimal(&bound.to_string()))));
             schema
         }
         Scalar::Boolean => keyword("type", "boolean"),

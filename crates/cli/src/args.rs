@@ -46,7 +46,7 @@ pub(crate) enum Command {
         #[arg(default_value = ".")]
         dir: PathBuf,
         /// Seconds that calls under way have to finish when it stops; the rest are closed as unknown.
-        #[arg(long, default_value_t = 20)]
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(..=3600))]
         grace_seconds: u64,
         /// How the log is written to standard error.
         #[arg(long, value_enum, default_value_t = LogFormat::Text)]
@@ -188,13 +188,13 @@ pub(crate) struct SandboxRun {
     #[arg(long, value_enum, default_value_t = SandboxLanguage::Python)]
     pub(crate) language: SandboxLanguage,
     /// How long it may take.
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) seconds: u64,
     /// How much memory it may have, in MiB.
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     pub(crate) memory_mib: u64,
     /// How many processes and threads it may have.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub(crate) processes: u64,
     /// A file that it finds in `/work/in`.
     #[arg(long = "file", value_name = "FILE")]

@@ -15,6 +15,10 @@ pub struct Decimal(i64);
 impl Decimal {
     /// Digits after the point.
     pub const DIGITS: u32 = 4;
+    /// The least of them.
+    pub const MIN: Self = Self(i64::MIN);
+    /// The greatest of them.
+    pub const MAX: Self = Self(i64::MAX);
     const ONE: i64 = 10_i64.pow(Self::DIGITS);
 
     /// Reads a JSON number (RFC 8259 §6). `None` where it needs more than four digits after the point or leaves the range.

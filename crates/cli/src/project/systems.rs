@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use ringfence_actions::SystemKind;
-use ringfence_actions::file::{Bytes, Table};
+use ringfence_actions::file::Table;
 use ringfence_core::{Place, Problem, SystemName};
 use ringfence_sandbox::Language;
 use toml::Spanned;
@@ -179,16 +179,13 @@ fn sandbox(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Option<Sandbox
             false
         }
     };
-    let parallel_max = table.take::<u64>("parallel", problems).map_or(4, Spanned::into_inner);
+    let parallel_max = table.number("parallel", 1..=1024, problems).unwrap_or(4);
     let mut limits = table.has("limits").then(|| table.table("limits", problems)).flatten();
-    let mut number = |key: &'static str| {
-        limits.as_mut().and_then(|limits| limits.take::<u64>(key, problems)).map(Spanned::into_inner)
-    };
-    let (seconds, processes) = (number("seconds"), number("processes"));
-    let mut size = |key: &'static str| {
-        limits.as_mut().and_then(|limits| limits.take::<Bytes>(key, problems)).map(|size| size.into_inner().0)
-    };
-    let (memory_bytes, output_bytes) = (size("memory"), size("output"));
+    let mut number = |key, within| limits.as_mut().and_then(|limits| limits.number(key, within, problems));
+    let (seconds, processes) = (number("seconds", 1..=3600), number("processes", 1..=10_000));
+    let mut size = |key, bytes| limits.as_mut().and_then(|limits| limits.size(key, bytes, problems));
+    let memory_bytes = size("memory", 1 << 20..=1 << 40);
+    let output_bytes = size("output", 1 << 10..=64 << 20);
     if let Some(limits) = limits {
         limits.finish(problems);
     }
