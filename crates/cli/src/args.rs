@@ -210,6 +210,8 @@ pub(crate) enum SandboxLanguage {
     Python,
     /// Bash.
     Bash,
+    /// Node.js, where the machine has it.
+    Node,
 }
 
 #[derive(Args)]

@@ -8,19 +8,23 @@
 //! The jail is the calling executable itself, run anew: [`enter_if_jail`] must be the first thing in its `main`.
 
 mod attack;
-mod capture;
-mod cgroup;
+mod backend;
 mod jail;
 mod outcome;
 mod probe;
+mod process;
 mod profile;
-mod run;
+mod program;
+mod sandbox;
 #[expect(unsafe_code, reason = "system calls that no safe library wraps, one in each function")]
 mod sys;
+mod watch;
 
 pub use attack::{Probe, self_attack};
 pub use jail::enter_if_jail;
-pub use outcome::{Captured, Ended, Outcome, Receipt, Refused, Used};
+pub use outcome::{Artifact, Captured, Ended, LeftOut, Outcome, Receipt, Refused, Used};
 pub use probe::{Machine, probe, strongest};
-pub use profile::{InputFile, Language, Layer, Limits, Profile, Program, Resources, Root};
-pub use run::run;
+pub use profile::{Fault, Language, Layer, Limits, Profile, Resources, Root, Start};
+pub use program::{InputFile, Program};
+pub use sandbox::{Sandbox, Session, run};
+pub use watch::{Stream, Unwatched, Watch};

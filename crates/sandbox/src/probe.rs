@@ -2,21 +2,22 @@
 
 use serde::Serialize;
 
-use crate::{Language, Profile, Refused, Resources, cgroup, sys};
+use crate::process::cgroup;
+use crate::{Language, Profile, Refused, Resources, Start, sys};
 
 /// What this machine gives to this user.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 pub struct Machine {
     /// The newest Landlock ABI; 0 where there is none.
     pub landlock_abi: u32,
-    /// Whether cgroups can be made.
-    pub cgroup: bool,
+    /// Who counts resources in cgroups that this user can make: `cgroup-v2` or `cgroup-v1`.
+    pub cgroup: Option<&'static str>,
 }
 
 /// Looks at the machine.
 #[must_use]
 pub fn probe() -> Machine {
-    Machine { landlock_abi: sys::landlock_abi().unwrap_or(0), cgroup: cgroup::is_available() }
+    Machine { landlock_abi: sys::landlock_abi().unwrap_or(0), cgroup: cgroup::available() }
 }
 
 /// The strongest profile for this machine and user. What it names is still checked at each run.
@@ -30,6 +31,9 @@ pub fn strongest(language: Language) -> Result<Profile, Refused> {
         );
         return Err(Refused::new("landlock", reason));
     }
-    profile.resources = if machine.cgroup { Resources::Cgroup } else { Resources::RlimitsOnly };
+    if language == Language::Python {
+        profile.start = Start::Fork;
+    }
+    profile.resources = if machine.cgroup.is_some() { Resources::Cgroup } else { Resources::RlimitsOnly };
     Ok(profile)
 }

@@ -1,6 +1,7 @@
 //! What a sandbox is: named by the operator, never by the program that runs in it.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -13,15 +14,31 @@ pub enum Language {
     Python,
     /// Bash without start-up files.
     Bash,
+    /// Node.js.
+    Node,
 }
 
 impl Language {
-    /// The interpreter, as it is found in the sandbox's root.
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Python, Self::Bash, Self::Node];
+
+    /// The word for it in projects and on the command line.
     #[must_use]
-    pub fn interpreter(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
-            Self::Python => "/usr/bin/python3",
-            Self::Bash => "/usr/bin/bash",
+            Self::Python => "python",
+            Self::Bash => "bash",
+            Self::Node => "node",
+        }
+    }
+
+    /// Where its interpreter may be in the sandbox's root, the first that is there being taken.
+    #[must_use]
+    pub fn interpreters(self) -> &'static [&'static str] {
+        match self {
+            Self::Python => &["/usr/bin/python3", "/usr/local/bin/python3"],
+            Self::Bash => &["/usr/bin/bash", "/bin/bash"],
+            Self::Node => &["/usr/bin/node", "/usr/local/bin/node"],
         }
     }
 
@@ -29,13 +46,16 @@ impl Language {
         match self {
             Self::Python => &["-I", "-B"],
             Self::Bash => &["--norc", "--noprofile"],
+            Self::Node => &[],
         }
     }
 
+    /// What a program in it is called, in `/program`.
     pub(crate) fn file_name(self) -> &'static str {
         match self {
             Self::Python => "main.py",
             Self::Bash => "main.sh",
+            Self::Node => "main.js",
         }
     }
 }
@@ -59,7 +79,11 @@ pub struct Limits {
     pub work_bytes: u64,
     /// Bytes in `/tmp`.
     pub temporary_bytes: u64,
-    /// Files in each of these.
+    /// Bytes in `/artifacts`, and so in all that is handed back from there.
+    pub artifact_bytes: u64,
+    /// Files that are handed back from `/artifacts`; more are named, and left out.
+    pub artifact_files: u64,
+    /// Files in each of these folders.
     pub files: u64,
 }
 
@@ -74,17 +98,32 @@ impl Default for Limits {
             output_bytes_max: 64 << 20,
             work_bytes: 256 << 20,
             temporary_bytes: 64 << 20,
+            artifact_bytes: 64 << 20,
+            artifact_files: 32,
             files: 10_000,
         }
     }
 }
 
 /// What the root of the file system is made of.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Root {
     /// An empty root with the host's `/usr`, read-only, and nothing else of the host.
     HostUsr,
+    /// A folder with a root file system in it, read-only: a rootfs, or an image that was unpacked as an OCI bundle
+    /// (`config.json` beside `rootfs/`).
+    Folder(PathBuf),
+}
+
+/// How an interpreter comes to be in a sandbox.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// Forked from a process that has loaded the interpreter and its modules once, and never runs a program itself. For Python.
+    Fork,
+    /// Started anew: an address layout and a hash secret of its own.
+    Exec,
 }
 
 /// Who counts memory, processes and processor time.
@@ -107,7 +146,7 @@ pub enum Layer {
     PidNamespace,
     /// IPC, host name and cgroup namespaces.
     OtherNamespaces,
-    /// A network with nothing but a dead loopback.
+    /// A network of its own: nothing but a loopback.
     NetworkNamespace,
     /// A root that was built for this run.
     OwnRoot,
@@ -156,6 +195,15 @@ impl Layer {
     }
 }
 
+/// A layer that a test makes fail, to see that nothing runs without it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Fault {
+    /// The kernel refuses to put it up.
+    Refused,
+    /// It is not put up, and nobody says so: what is in force has to be looked at from outside.
+    Skipped,
+}
+
 /// What a sandbox is.
 #[derive(Clone, Debug)]
 pub struct Profile {
@@ -169,11 +217,18 @@ pub struct Profile {
     pub resources: Resources,
     /// The oldest Landlock that will do, by its ABI version.
     pub landlock_abi_min: u32,
+    /// How the interpreter comes to be in it.
+    pub start: Start,
+    /// Python modules that are loaded before any program comes.
+    pub preload: Vec<String>,
+    /// Sandboxes that wait, built and confined, for a program; each is used once.
+    pub ready: usize,
     layers: BTreeSet<Layer>,
+    pub(crate) fault: Option<(Layer, Fault)>,
 }
 
 impl Profile {
-    /// A profile with every layer, the default limits and a cgroup.
+    /// A profile with every layer, the default limits and a cgroup; nothing waits ready.
     #[must_use]
     pub fn new(language: Language) -> Self {
         Self {
@@ -182,14 +237,27 @@ impl Profile {
             limits: Limits::default(),
             resources: Resources::Cgroup,
             landlock_abi_min: 2,
+            start: Start::Exec,
+            preload: Vec::new(),
+            ready: 0,
             layers: Layer::ALL.into(),
+            fault: None,
         }
     }
 
-    /// The same without some layers: for tests, which have to see an attack work where its wall is missing.
+    /// The same without some layers: for tests, which have to see an attack work where its wall is missing. Its interpreter is
+    /// started anew, since one that is forked never was in the host's own namespaces.
     #[must_use]
     pub fn dangerously_without(mut self, layers: &[Layer]) -> Self {
+        self.start = Start::Exec;
         self.layers.retain(|layer| !layers.contains(layer));
+        self
+    }
+
+    /// The same with a layer that fails: for tests, which have to see that nothing runs then.
+    #[must_use]
+    pub fn with_fault(mut self, layer: Layer, fault: Fault) -> Self {
+        self.fault = Some((layer, fault));
         self
     }
 
@@ -198,32 +266,8 @@ impl Profile {
     pub fn layers(&self) -> &BTreeSet<Layer> {
         &self.layers
     }
-}
 
-/// What runs in it.
-#[derive(Clone, Debug, Default)]
-pub struct Program {
-    /// The program's text.
-    pub source: String,
-    /// Files that it finds in `/work/in`.
-    pub files: Vec<InputFile>,
-}
-
-/// One file for a program.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct InputFile {
-    /// A plain name: letters, digits, `.`, `-` and `_`, not beginning with a dot.
-    pub name: String,
-    /// What is in it.
-    pub bytes: Vec<u8>,
-}
-
-impl InputFile {
-    pub(crate) fn has_plain_name(&self) -> bool {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-        !self.name.is_empty()
-            && self.name.len() <= 255
-            && !self.name.starts_with('.')
-            && self.name.bytes().all(is_plain)
+    pub(crate) fn has(&self, layer: Layer) -> bool {
+        self.layers.contains(&layer)
     }
 }

@@ -2,8 +2,10 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
 
 /// Which side of [`clone`] this is.
 pub(crate) enum Side {
@@ -56,6 +58,59 @@ pub(crate) fn close_from(first: u32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
 }
 
+/// `close_range(2)`: closes every descriptor from 3 on but these.
+pub(crate) fn close_except(kept: &mut [RawFd]) -> io::Result<()> {
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept.iter().filter_map(|fd| u32::try_from(*fd).ok()).chain([u32::MAX]) {
+        if first < fd {
+            // SAFETY: called in a child that has just been forked, which uses none but the kept descriptors from here on; what
+            // its copy of the parent's memory still names is never touched again.
+            check(unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) })?;
+        }
+        first = fd.saturating_add(1).max(first);
+    }
+    Ok(())
+}
+
+/// A descriptor in the runtime, which tells when it is ready.
+pub(crate) fn in_runtime(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the runtime needs the descriptor to stay open, and the same, while it is registered: an owned one is closed by its
+    // owner alone, and its owner is what is returned here.
+    Ok(unsafe { AsyncFd::register(descriptor) }?)
+}
+
+/// A child that has ended.
+pub(crate) struct Dead {
+    pub(crate) pid: u32,
+    pub(crate) cpu: Duration,
+    /// Of the largest of its processes.
+    pub(crate) memory_peak_bytes: u64,
+}
+
+/// `wait4(2)`, for any child and without waiting; none where none has ended.
+pub(crate) fn reap() -> io::Result<Option<Dead>> {
+    // SAFETY: all-zero is a value of this struct, which holds integers alone.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: a null pointer means that the status is not wanted; the struct is ours and outlives the call.
+    let pid = unsafe { libc::wait4(-1, std::ptr::null_mut(), libc::WNOHANG, &raw mut usage) };
+    match u32::try_from(pid) {
+        Ok(0) => Ok(None),
+        Ok(pid) => {
+            let time = |value: libc::timeval| {
+                Duration::from_secs(u64::try_from(value.tv_sec).unwrap_or(0))
+                    + Duration::from_micros(u64::try_from(value.tv_usec).unwrap_or(0))
+            };
+            let memory_peak_bytes = u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024;
+            Ok(Some(Dead { pid, cpu: time(usage.ru_utime) + time(usage.ru_stime), memory_peak_bytes }))
+        }
+        Err(_) => match io::Error::last_os_error() {
+            none if none.raw_os_error() == Some(libc::ECHILD) => Ok(None),
+            error => Err(error),
+        },
+    }
+}
+
 /// `struct mount_attr` (`include/uapi/linux/mount.h`).
 #[repr(C)]
 struct MountAttributes {
@@ -95,21 +150,6 @@ pub(crate) enum Recursive {
 pub(crate) fn join_new_session_keyring() -> io::Result<()> {
     // SAFETY: a null name asks for a new anonymous keyring; no memory is passed.
     check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, 0_usize) }).map(drop)
-}
-
-/// Processor time of all children that were waited for, and the memory of the largest, in bytes (`getrusage(2)`).
-pub(crate) fn children_used() -> (Duration, u64) {
-    // SAFETY: all-zero is a value of this struct, which holds integers alone.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: the struct is ours and outlives the call.
-    if unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) } != 0 {
-        return (Duration::ZERO, 0);
-    }
-    let time = |value: libc::timeval| {
-        Duration::from_secs(u64::try_from(value.tv_sec).unwrap_or(0))
-            + Duration::from_micros(u64::try_from(value.tv_usec).unwrap_or(0))
-    };
-    (time(usage.ru_utime) + time(usage.ru_stime), u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024)
 }
 
 /// `struct landlock_ruleset_attr` (`include/uapi/linux/landlock.h`).

@@ -1,11 +1,13 @@
 //! A program in a sandbox that was built for this call and is destroyed after it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringfence_actions::Limits;
 use ringfence_core::{Call, ParamName, Refusal, RefusalClass, Retry, Value, Wall};
-use ringfence_sandbox::{Probe, Profile, Program, Refused};
+use ringfence_sandbox::{Language, Probe, Profile, Program, Refused, Unwatched};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::turns::Turns;
 use crate::{Ended, Outcome, Output, Used};
@@ -19,17 +21,22 @@ pub struct SandboxSettings {
 }
 
 pub(crate) struct Sandbox {
-    profile: Profile,
+    sandbox: ringfence_sandbox::Sandbox,
+    language: Language,
     turns: Turns,
 }
 
 impl Sandbox {
     pub(crate) fn new(settings: SandboxSettings) -> Self {
-        Self { profile: settings.profile, turns: Turns::new(settings.parallel_max) }
+        let language = settings.profile.language;
+        let sandbox = ringfence_sandbox::Sandbox::new(settings.profile);
+        Self { sandbox, language, turns: Turns::new(settings.parallel_max) }
     }
 
     pub(crate) async fn self_attack(&self) -> Result<Vec<Probe>, Refused> {
-        ringfence_sandbox::self_attack(&self.profile).await
+        let probes = ringfence_sandbox::self_attack(&self.sandbox, self.language).await?;
+        self.sandbox.warm().await?;
+        Ok(probes)
     }
 
     pub(crate) async fn run(&self, call: &Call, source: &ParamName, limits: Limits) -> Outcome {
@@ -41,13 +48,13 @@ impl Sandbox {
         let Some(_turn) = self.turns.take(call.run().id(), until).await else {
             return Outcome::failed(busy());
         };
-        // The tool may be stricter than its system, never the other way round.
-        let mut profile = self.profile.clone();
-        profile.limits.wall = profile.limits.wall.min(limit);
-        // Two streams share the bytes of a result.
-        profile.limits.output_bytes = profile.limits.output_bytes.min(limits.bytes / 2);
-        let program = Program { source: source.clone(), files: Vec::new() };
-        match ringfence_sandbox::run(&profile, program, std::future::pending()).await {
+        let program = Program {
+            // The tool may be stricter than its system, never the other way round. Two streams share the bytes of a result.
+            wall_max: Some(limit),
+            output_bytes_max: Some(limits.bytes / 2),
+            ..Program::new(source.as_str())
+        };
+        match self.sandbox.run(program, Arc::new(Unwatched), CancellationToken::new()).await {
             Ok(outcome) => ended(&outcome),
             Err(refused) => {
                 tracing::error!(%refused, "a sandbox could not be built as its profile says, or was lost");
@@ -63,6 +70,7 @@ fn ended(outcome: &ringfence_sandbox::Outcome) -> Outcome {
         "ended": outcome.ended,
         "stdout": outcome.stdout.text,
         "stderr": outcome.stderr.text,
+        "value": outcome.value,
         "truncated": outcome.stdout.cut || outcome.stderr.cut,
         "receipt": outcome.receipt,
     });

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::ExitCode;
 
 use owo_colors::OwoColorize as _;
-use ringfence_sandbox::{Language, Refused, probe, self_attack, strongest};
+use ringfence_sandbox::{Language, Refused, Sandbox, probe, self_attack, strongest};
 use serde::Serialize;
 use serde_json::json;
 
@@ -107,20 +107,25 @@ fn landlock() -> Finding {
 }
 
 fn resources() -> Finding {
-    if probe().cgroup {
-        return Finding::fine("resources", "cgroups of version 1 hold a sandbox as a whole");
+    if let Some(driver) = probe().cgroup {
+        return Finding::fine("resources", format!("a cgroup holds a sandbox as a whole ({driver})"));
     }
     Finding::lacking(
         "resources",
-        "this user can make no cgroup of version 1: only each process by itself can be held",
-        "run the gateway where it may make cgroups, or write `resources = \"rlimits\"` for the sandbox and read in SECURITY.md what that is",
+        "this user can make no cgroup: only each process by itself can be held",
+        "run the gateway where it may make cgroups (systemd: `Delegate=yes`), or write `resources = \"rlimits\"` for the sandbox and read in SECURITY.md what that is",
     )
 }
 
 /// Whether programs of a language run, and the sandbox holds against an attack by one.
 async fn interpreter(what: &'static str, language: Language) -> Finding {
     let probes = match strongest(language) {
-        Ok(profile) => self_attack(&profile).await,
+        Ok(profile) => {
+            let sandbox = Sandbox::new(profile);
+            let probes = self_attack(&sandbox, language).await;
+            sandbox.close().await;
+            probes
+        }
         Err(refused) => Err(refused),
     };
     match probes {
@@ -152,7 +157,7 @@ pub(super) fn advice(refused: &Refused) -> String {
         }
         "landlock" => "boot a kernel of 5.19 or later with `landlock` in its `lsm=` list",
         "limits" => {
-            "run the gateway where it may make cgroups, or write `resources = \"rlimits\"` for the sandbox and read in SECURITY.md what that is"
+            "run the gateway where it may make cgroups (systemd: `Delegate=yes`), or write `resources = \"rlimits\"` for the sandbox and read in SECURITY.md what that is"
         }
         "interpreter" => "install it, or declare no tool that needs it",
         "input" => "name files by letters, digits, `.`, `-` and `_`, not beginning with a dot",

@@ -40,7 +40,7 @@ pub(crate) fn run(dir: &Path) -> Result<ExitCode, Failure> {
     anstream::println!(
         "A project stands in `{shown}`: SQLite sample data, two tools, one sandbox, three users, commented policies."
     );
-    if !probe().cgroup {
+    if probe().cgroup.is_none() {
         anstream::println!(
             "This user cannot make cgroups here, so its sandbox limits each process by itself (`resources = \"rlimits\"`)."
         );
@@ -73,7 +73,7 @@ fn write(dir: &Path, written: &mut Vec<PathBuf>) -> std::io::Result<()> {
 /// The strongest sandbox that this machine and user can have.
 pub(crate) fn fit_to_machine(text: &str) -> String {
     let egress = "egress = []                       # no network at all\n";
-    if probe().cgroup {
+    if probe().cgroup.is_some() {
         return text.to_owned();
     }
     let weaker = "resources = \"rlimits\"             # limits of each process; write `cgroup` where the service may make cgroups\n";

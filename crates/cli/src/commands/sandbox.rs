@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ringfence_sandbox::{Ended, InputFile, Language, Outcome, Program, strongest};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::doctor::advice;
 use crate::args::{SandboxLanguage, SandboxRun};
@@ -20,6 +21,7 @@ pub(crate) async fn run(asking: SandboxRun) -> Result<ExitCode, Failure> {
     let language = match asking.language {
         SandboxLanguage::Python => Language::Python,
         SandboxLanguage::Bash => Language::Bash,
+        SandboxLanguage::Node => Language::Node,
     };
     let refused = |refused: ringfence_sandbox::Refused| Failure::new(&refused, advice(&refused));
     let mut profile = strongest(language).map_err(refused)?;
@@ -30,16 +32,21 @@ pub(crate) async fn run(asking: SandboxRun) -> Result<ExitCode, Failure> {
         Failure::new(format!("`{}` is not UTF-8", asking.program.display()), "name a program's text")
     })?;
     let files = asking.files.iter().map(|path| input(path)).collect::<Result<_, _>>()?;
-    let stop = async {
+    let cancelled = CancellationToken::new();
+    let stop = cancelled.clone();
+    tokio::spawn(async move {
         // What is left of the sandbox when the terminal says stop: nothing.
         let _pressed = tokio::signal::ctrl_c().await;
-    };
-    let outcome = ringfence_sandbox::run(&profile, Program { source, files }, stop).await.map_err(refused)?;
+        stop.cancel();
+    });
+    let program = Program { files, ..Program::new(source) };
+    let outcome = ringfence_sandbox::run(&profile, program, cancelled).await.map_err(refused)?;
     if asking.json {
         print::json(&json!({
             "ended": outcome.ended,
             "stdout": outcome.stdout.text,
             "stderr": outcome.stderr.text,
+            "value": outcome.value,
             "truncated": outcome.stdout.cut || outcome.stderr.cut,
             "receipt": outcome.receipt,
         }));

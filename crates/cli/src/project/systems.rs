@@ -153,9 +153,14 @@ fn sandbox(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Option<Sandbox
     let language = match language.get_ref().as_str() {
         "python" => Language::Python,
         "bash" => Language::Bash,
+        "node" => Language::Node,
         other => {
             let what = format!("`{other}` is not a language of the sandbox");
-            problems.push(Problem::error(table.place_of(&language), what, "write `python` or `bash`"));
+            problems.push(Problem::error(
+                table.place_of(&language),
+                what,
+                "write `python`, `bash` or `node`",
+            ));
             return None;
         }
     };

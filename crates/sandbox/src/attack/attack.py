@@ -46,14 +46,18 @@ def calls(*numbers):
     return attempt
 
 
-ENVIRONMENT = {"HOME", "LANG", "LC_ALL", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PATH", "PYTHONUNBUFFERED", "TMPDIR"}
+ENVIRONMENT = {
+    "HOME", "LANG", "LC_ALL", "MKL_NUM_THREADS", "MPLBACKEND", "MPLCONFIGDIR", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+    "PATH", "PYTHONUNBUFFERED", "TMPDIR",
+}
 
 probe("host_files", lambda: any(map(os.path.exists, ["/etc/shadow", "/etc/hostname", "/root", "/home", "/sys", "/boot", "/var/log"])))
 probe("host_processes", lambda: sum(name.isdigit() for name in os.listdir("/proc")) > 3)
 probe("host_environment", lambda: set(os.environ) - ENVIRONMENT)
-probe("inherited_descriptors", lambda: set(os.listdir("/proc/self/fd")) - {"0", "1", "2", "3"})
+# Input and outputs, the driver's own, and the one of the listing itself.
+probe("inherited_descriptors", lambda: len(os.listdir("/proc/self/fd")) > 5)
 probe("write_usr", lambda: opens("/usr/attack", "wb"))
-probe("write_program", lambda: opens("/program/main.py", "wb"))
+probe("write_program", lambda: opens("/program/attack", "wb"))
 probe("init_memory", lambda: opens("/proc/1/mem"))
 probe("kernel_settings", lambda: os.path.exists("/proc/sys") or os.path.exists("/proc/kcore"))
 probe("block_device", lambda: os.mknod("/work/device", stat.S_IFBLK | 0o600, os.makedev(8, 0)) is None)

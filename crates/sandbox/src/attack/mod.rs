@@ -1,9 +1,12 @@
 //! The sandbox attacks itself, before anyone else does: a short program that tries a little of everything. What it reaches is
 //! a hole in this machine's enforcement, whatever the layers said when they were put up.
 
-use serde::Serialize;
+use std::sync::Arc;
 
-use crate::{Language, Profile, Program, Refused, run};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Language, Program, Refused, Sandbox, Unwatched};
 
 /// One thing that was tried.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -15,13 +18,13 @@ pub struct Probe {
 }
 
 /// Runs the attack in a sandbox of this profile. Fails where the sandbox cannot be built, or the attack did not run to its end.
-pub async fn self_attack(profile: &Profile) -> Result<Vec<Probe>, Refused> {
-    let source = match profile.language {
+pub async fn self_attack(sandbox: &Sandbox, language: Language) -> Result<Vec<Probe>, Refused> {
+    let source = match language {
         Language::Python => include_str!("attack.py"),
         Language::Bash => include_str!("attack.sh"),
+        Language::Node => include_str!("attack.js"),
     };
-    let program = Program { source: source.to_owned(), files: Vec::new() };
-    let outcome = run(profile, program, std::future::pending()).await?;
+    let outcome = sandbox.run(Program::new(source), Arc::new(Unwatched), CancellationToken::new()).await?;
     let probes: Vec<Probe> = outcome.stdout.text.lines().filter_map(read).collect();
     // Each is a call at the beginning of a line: one that is missing was not tried.
     let written = source.lines().filter(|line| is_probe(line)).count();

@@ -1,5 +1,7 @@
 //! Limits of each process, no privileges, Landlock.
 
+use std::os::fd::OwnedFd;
+
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{
@@ -7,14 +9,14 @@ use rustix::thread::{
     remove_capability_from_bounding_set, set_capabilities, set_capabilities_secure_bits, set_no_new_privs,
 };
 
-use super::orders::Orders;
+use super::orders::Settings;
 use super::root::Place;
 use crate::sys::{self, LandlockRuleset};
 use crate::{Refused, Resources};
 
-/// Limits that each process has to itself. Hard limits are only ever lowered.
-pub(super) fn limit(orders: &Orders) -> Result<(), Refused> {
-    let limits = &orders.limits;
+/// What each process may have at the most, by itself.
+fn wanted(settings: &Settings) -> Vec<(Resource, u64)> {
+    let limits = &settings.limits;
     let seconds = limits.wall.as_secs() + 1;
     let mut wanted = vec![
         // 1 and not 0: a pipe in `core_pattern` runs as root on the host, and only 1 keeps it from running (fs/coredump.c).
@@ -28,35 +30,60 @@ pub(super) fn limit(orders: &Orders) -> Result<(), Refused> {
         (Resource::Nice, 0),
         (Resource::Rtprio, 0),
     ];
-    if orders.resources == Resources::RlimitsOnly {
+    if settings.resources == Resources::RlimitsOnly {
         wanted.push((Resource::As, limits.memory_bytes));
     }
-    wanted.into_iter().try_for_each(|(resource, most)| {
-        let most = getrlimit(resource).maximum.map_or(most, |hard| hard.min(most));
+    // Hard limits are only ever lowered.
+    wanted
+        .into_iter()
+        .map(|(resource, most)| (resource, getrlimit(resource).maximum.map_or(most, |hard| hard.min(most))))
+        .collect()
+}
+
+/// Limits that each process has to itself.
+pub(super) fn limit(settings: &Settings) -> Result<(), Refused> {
+    wanted(settings).into_iter().try_for_each(|(resource, most)| {
         let limit = Rlimit { current: Some(most), maximum: Some(most) };
         setrlimit(resource, limit).map_err(|error| Refused::new("limits", format!("{resource:?}: {error}")))
     })
 }
 
-/// No capability in any set, none to be had by executing anything, for good.
-pub(super) fn give_up_privileges() -> Result<(), Refused> {
-    let layer = |error: rustix::io::Errno| Refused::new("no_privileges", error);
-    for capability in CapabilitySet::all() {
+/// The same limits, by the kernel's numbers for them, for an interpreter that sets them itself.
+pub(super) fn limits(settings: &Settings) -> Vec<(u32, u64)> {
+    wanted(settings).into_iter().map(|(resource, most)| (resource as u32, most)).collect()
+}
+
+/// Of root's rights the one to enter namespaces; what is not in the bounding set, no program gets that is executed.
+pub(super) fn keep_only_the_right_to_enter() -> Result<(), Refused> {
+    empty_bounding_set(CapabilitySet::SYS_ADMIN)
+}
+
+fn empty_bounding_set(kept: CapabilitySet) -> Result<(), Refused> {
+    for capability in CapabilitySet::all().difference(kept) {
         match remove_capability_from_bounding_set(capability) {
             // A capability that this kernel does not know.
             Ok(()) | Err(rustix::io::Errno::INVAL) => {}
-            Err(error) => return Err(layer(error)),
+            Err(error) => return Err(Refused::new("no_privileges", error)),
         }
     }
+    Ok(())
+}
+
+/// What root may do that others may not, it may not here either.
+pub(super) const SECURE_BITS: CapabilitiesSecureBits = CapabilitiesSecureBits::NO_ROOT
+    .union(CapabilitiesSecureBits::NO_ROOT_LOCKED)
+    .union(CapabilitiesSecureBits::NO_SETUID_FIXUP)
+    .union(CapabilitiesSecureBits::NO_SETUID_FIXUP_LOCKED)
+    .union(CapabilitiesSecureBits::KEEP_CAPS_LOCKED)
+    .union(CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE)
+    .union(CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED);
+
+/// No capability in any set, none to be had by executing anything, for good.
+pub(super) fn give_up_privileges() -> Result<(), Refused> {
+    let layer = |error: rustix::io::Errno| Refused::new("no_privileges", error);
+    empty_bounding_set(CapabilitySet::empty())?;
     clear_ambient_capability_set().map_err(layer)?;
-    let locked = CapabilitiesSecureBits::NO_ROOT
-        | CapabilitiesSecureBits::NO_ROOT_LOCKED
-        | CapabilitiesSecureBits::NO_SETUID_FIXUP
-        | CapabilitiesSecureBits::NO_SETUID_FIXUP_LOCKED
-        | CapabilitiesSecureBits::KEEP_CAPS_LOCKED
-        | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
-        | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED;
-    set_capabilities_secure_bits(locked).map_err(layer)?;
+    set_capabilities_secure_bits(SECURE_BITS).map_err(layer)?;
     let none = CapabilitySet::empty();
     set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
         .map_err(layer)?;
@@ -68,6 +95,7 @@ const EXECUTE: u64 = 1;
 const WRITE_FILE: u64 = 1 << 1;
 const READ_FILE: u64 = 1 << 2;
 const READ_DIR: u64 = 1 << 3;
+const MAKE_REG: u64 = 1 << 8;
 const TRUNCATE: u64 = 1 << 14;
 const IOCTL_DEV: u64 = 1 << 15;
 /// All rights that version 1 knows.
@@ -78,8 +106,8 @@ const NETWORK: u64 = 3;
 /// Abstract sockets and signals of processes outside.
 const SCOPES: u64 = 3;
 
-/// Landlock with everything that this kernel's version can deny; returns that version.
-pub(super) fn landlock(abi_min: u32, place: &Place) -> Result<u32, Refused> {
+/// Landlock with everything that this kernel's version can deny; returns that version, and the rules.
+pub(super) fn landlock(abi_min: u32, place: &Place) -> Result<(u32, OwnedFd), Refused> {
     let layer = |error: &dyn std::fmt::Display| Refused::new("landlock", error);
     let abi = sys::landlock_abi().map_err(|error| layer(&error))?;
     if abi < abi_min {
@@ -112,6 +140,8 @@ pub(super) fn landlock(abi_min: u32, place: &Place) -> Result<u32, Refused> {
     for device in ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"] {
         allow(device, READ_FILE | WRITE_FILE | TRUNCATE | IOCTL_DEV)?;
     }
+    let files = WRITE_FILE | MAKE_REG;
+    sys::landlock_allow(&rules, &place.given, files).map_err(|error| layer(&error))?;
     sys::landlock_restrict(&rules).map_err(|error| layer(&error))?;
-    Ok(abi)
+    Ok((abi, rules))
 }

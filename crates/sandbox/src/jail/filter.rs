@@ -10,7 +10,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use libc::c_long;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen as Width, SeccompCmpOp as Is, SeccompCondition,
-    SeccompFilter, SeccompRule, TargetArch, apply_filter,
+    SeccompFilter, SeccompRule, TargetArch, apply_filter, sock_filter,
 };
 
 use crate::{Refused, Resources};
@@ -331,15 +331,27 @@ pub(super) fn install(resources: Resources) -> Result<(), Refused> {
 }
 
 /// SHA-256 of the filter, in hexadecimal: two runs with the same let the same calls through.
-pub(super) fn fingerprint(resources: Resources) -> Result<String, Refused> {
+pub(crate) fn fingerprint(resources: Resources) -> Result<String, Refused> {
     let filters = programs(resources).map_err(|error| Refused::new("seccomp", error))?;
     let mut hash = Context::new(&SHA256);
     for step in filters.iter().flatten() {
-        hash.update(&step.code.to_ne_bytes());
-        hash.update(&[step.jt, step.jf]);
-        hash.update(&step.k.to_ne_bytes());
+        hash.update(&step_bytes(step));
     }
     Ok(hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat())
+}
+
+/// The filter, one program after the other, in hexadecimal: for an interpreter that installs it itself.
+pub(super) fn bytes(resources: Resources) -> Result<Vec<String>, Refused> {
+    let filters = programs(resources).map_err(|error| Refused::new("seccomp", error))?;
+    let hex =
+        |filter: &BpfProgram| filter.iter().flat_map(step_bytes).map(|byte| format!("{byte:02x}")).collect();
+    Ok(filters.iter().map(hex).collect())
+}
+
+/// `struct sock_filter` (`include/uapi/linux/filter.h`).
+fn step_bytes(step: &sock_filter) -> [u8; 8] {
+    let ([c, d], [k, l, m, n]) = (step.code.to_ne_bytes(), step.k.to_ne_bytes());
+    [c, d, step.jt, step.jf, k, l, m, n]
 }
 
 /// Memory that belongs to no process's address space, and so to no limit but a cgroup's.

@@ -1,133 +1,325 @@
-//! Init: the first process inside. It confines itself step by step, starts the program, and reaps until the program ends;
-//! when it exits, the kernel kills whatever else is still in its pid namespace.
+//! Init: the first process inside a sandbox. It confines itself step by step, says so, starts the program or lets an
+//! interpreter be forked into its namespaces, and reaps; when it ends, the kernel kills whatever else is in its pid namespace.
 
-use std::fs;
-use std::io::{self, Read as _, Write as _};
-use std::process::{Command, Stdio};
+use std::convert::Infallible;
+use std::fs::{self, OpenOptions};
+use std::io::{self, PipeReader, Read as _};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::FileExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command as Spawn, Stdio};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 use rustix::process::{
-    DumpableBehavior, Signal, WaitOptions, set_dumpable_behavior, set_parent_process_death_signal, wait,
+    DumpableBehavior, Pid, PidfdFlags, WaitOptions, WaitStatus, pidfd_open, set_dumpable_behavior, wait,
 };
-use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
-use serde::{Deserialize, Serialize};
+use rustix::thread::{Gid, Uid, set_thread_res_gid, set_thread_res_uid};
 
-use super::orders::Orders;
-use super::{confine, filter, root};
+use super::orders::{Command, Settings, Word, receive, send};
+use super::root;
+use super::{DRIVER, UID, ZYGOTE, confine, filter};
 use crate::sys;
-use crate::{Ended, Layer, Refused};
+use crate::{Ended, Language, Layer, Refused};
 
-/// The user inside: never 0.
-pub(super) const UID: u32 = 1000;
+/// The namespaces that an interpreter enters, the user's first: the rights to enter the others come with it. The pid's is for
+/// whoever forks it.
+const ENTERED: [&str; 7] = ["pid", "user", "mnt", "net", "ipc", "uts", "cgroup"];
 
-/// What init tells the launcher.
-#[derive(Deserialize, Serialize)]
-pub(super) enum Word {
-    Refused(Refused),
-    Ready { landlock_abi: u32 },
-    Ended(Ended),
+/// What comes in from outside, and nothing else.
+pub(super) struct Outside {
+    words: OwnedFd,
+    /// Standard output, standard error and control of an interpreter that is started here.
+    program: Option<[OwnedFd; 3]>,
 }
 
-pub(super) fn main(orders: &Orders, go: io::PipeReader, mut words: io::PipeWriter) -> ! {
-    let confined = confine(orders, go);
-    let word = match &confined {
-        Ok(landlock_abi) => Word::Ready { landlock_abi: *landlock_abi },
-        Err(refused) => Word::Refused(refused.clone()),
-    };
-    say(&mut words, &word);
-    if confined.is_ok() {
-        let ended = run(orders).unwrap_or(Ended::Exit(127));
-        say(&mut words, &Word::Ended(ended));
+impl Outside {
+    pub(super) fn take(descriptors: Vec<OwnedFd>) -> Result<Self, Refused> {
+        let mut descriptors = descriptors.into_iter();
+        let words = descriptors.next().ok_or_else(|| Refused::jail("an order lacks its descriptors"))?;
+        let program = match (descriptors.next(), descriptors.next(), descriptors.next()) {
+            (Some(out), Some(err), Some(control)) => Some([out, err, control]),
+            _ => None,
+        };
+        Ok(Self { words, program })
     }
-    std::process::exit(0)
 }
 
-fn say(words: &mut io::PipeWriter, word: &Word) {
-    let json = serde_json::to_vec(word).unwrap_or_default();
-    let mut bytes = u32::try_from(json.len()).unwrap_or(0).to_be_bytes().to_vec();
-    bytes.extend(json);
-    // If nobody listens any more, we are about to be killed.
-    let _nobody_listens = words.write_all(&bytes);
+pub(super) fn main(settings: &Settings, go: PipeReader, outside: Outside) -> ! {
+    let lived = confine(settings, go, &outside).and_then(|inside| live(settings, outside, &inside));
+    std::process::exit(i32::from(lived.is_err()))
+}
+
+/// What init holds of its sandbox once it is confined.
+struct Inside {
+    /// Where files are written that come in from outside; seen inside as read-only folders.
+    given: OwnedFd,
+    interpreter: &'static str,
+}
+
+/// Puts up every layer and says so; where one is not to be had, that is what is said.
+fn confine(settings: &Settings, go: PipeReader, outside: &Outside) -> Result<Inside, ()> {
+    let mut kept = vec![go.as_fd().as_raw_fd(), outside.words.as_raw_fd()];
+    kept.extend(outside.program.iter().flatten().map(OwnedFd::as_raw_fd));
+    let confined =
+        sys::close_except(&mut kept).map_err(Refused::jail).and_then(|()| put_up_layers(settings, go));
+    match confined {
+        Ok((inside, landlock_abi, handed_out)) => {
+            let handed_out: Vec<_> = handed_out.iter().map(OwnedFd::as_fd).collect();
+            send(&outside.words, &Word::Ready { landlock_abi }, &handed_out).map_err(drop)?;
+            Ok(inside)
+        }
+        Err(refused) => {
+            let _nobody_listens = send(&outside.words, &Word::Refused(refused), &[]);
+            Err(())
+        }
+    }
 }
 
 /// Every layer, in the one order that works: what needs rights first, then the rights go, the system call filter last.
-fn confine(orders: &Orders, go: io::PipeReader) -> Result<u32, Refused> {
+fn put_up_layers(settings: &Settings, go: PipeReader) -> Result<(Inside, u32, Vec<OwnedFd>), Refused> {
     become_nobody(go)?;
-    if orders.has(Layer::NoNestedNamespaces) {
+    let mut handed_out = Vec::new();
+    if settings.forks() {
+        for name in ENTERED {
+            let path = format!("/proc/self/ns/{name}");
+            let namespace = open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+            handed_out.push(namespace.map_err(|error| Refused::new("other_namespaces", error))?);
+        }
+    }
+    if settings.wants(Layer::NoNestedNamespaces)? {
         // This kernel table belongs to the user namespace of whoever opens it (`kernel/ucount.c`).
         let none = fs::write("/proc/sys/user/max_user_namespaces", "0");
         none.map_err(|error| Refused::new("no_nested_namespaces", error))?;
     }
-    let host_name = rustix::system::sethostname(b"sandbox");
-    host_name.map_err(|error| Refused::new("other_namespaces", error))?;
-    let place = root::build(orders)?;
-    sys::join_new_session_keyring().map_err(|error| Refused::new("no_privileges", error))?;
-    if orders.has(Layer::Limits) {
-        confine::limit(orders)?;
+    if settings.has(Layer::OtherNamespaces) {
+        let host_name = rustix::system::sethostname(b"sandbox");
+        host_name.map_err(|error| Refused::new("other_namespaces", error))?;
     }
-    if orders.has(Layer::NoPrivileges) {
+    let place = root::build(settings)?;
+    let artifacts = open(place.artifacts, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    handed_out.insert(0, artifacts.map_err(|error| Refused::new("own_root", error))?);
+    sys::join_new_session_keyring().map_err(|error| Refused::new("no_privileges", error))?;
+    if settings.wants(Layer::Limits)? {
+        confine::limit(settings)?;
+    }
+    if settings.wants(Layer::NoPrivileges)? {
         confine::give_up_privileges()?;
     }
-    let landlock_abi =
-        if orders.has(Layer::Landlock) { confine::landlock(orders.landlock_abi_min, &place)? } else { 0 };
-    if orders.has(Layer::Seccomp) {
-        filter::install(orders.resources)?;
+    let mut landlock_abi = 0;
+    if settings.wants(Layer::Landlock)? {
+        let (abi, rules) = confine::landlock(settings.landlock_abi_min, &place)?;
+        landlock_abi = abi;
+        if settings.forks() {
+            handed_out.push(rules);
+        }
     }
-    Ok(landlock_abi)
+    if settings.wants(Layer::Seccomp)? {
+        filter::install(settings.resources)?;
+    }
+    Ok((Inside { given: place.given, interpreter: place.interpreter }, landlock_abi, handed_out))
 }
 
-/// Waits until the launcher has given us an identity, takes it on, and binds our life to the launcher's.
-fn become_nobody(mut go: io::PipeReader) -> Result<(), Refused> {
-    let user = |error: rustix::io::Errno| Refused::new("user_namespace", error);
-    go.read_exact(&mut [0]).map_err(|error| Refused::new("jail", error))?;
-    let (uid, gid) = (rustix::process::Uid::from_raw(UID), rustix::process::Gid::from_raw(UID));
+/// Waits until the nursery has given us an identity, and takes it on.
+fn become_nobody(mut go: PipeReader) -> Result<(), Refused> {
+    let user = |error: Errno| Refused::new("user_namespace", error);
+    go.read_exact(&mut [0]).map_err(|_| Refused::jail("the nursery is gone"))?;
+    let (uid, gid) = (Uid::from_raw(UID), Gid::from_raw(UID));
     set_thread_res_gid(gid, gid, gid).map_err(user)?;
     set_thread_res_uid(uid, uid, uid).map_err(user)?;
-    // After the change of user, which would clear both.
-    set_parent_process_death_signal(Some(Signal::KILL)).map_err(user)?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(user)?;
-    // A launcher that died before it could be bound has closed its end.
-    let mut fds = [rustix::event::PollFd::new(&go, rustix::event::PollFlags::IN)];
-    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-    let is_alone = || rustix::process::getppid().is_some();
-    match rustix::event::poll(&mut fds, Some(&now)) {
-        Ok(_) if !is_alone() => {}
-        _ => return Err(Refused::new("jail", "the launcher is gone")),
-    }
     rustix::process::setsid().map_err(user)?;
     Ok(())
 }
 
-/// Starts the program and reaps until it ends.
-fn run(orders: &Orders) -> io::Result<Ended> {
-    let inside = root::program_folder(orders);
-    let program = Command::new(orders.language.interpreter())
-        .args(orders.language.flags())
-        .arg(format!("{inside}/{}", orders.language.file_name()))
-        .env_clear()
-        .envs([
-            ("PATH", "/usr/bin:/bin"),
-            ("HOME", "/work"),
-            ("TMPDIR", "/tmp"),
-            ("LANG", "C.UTF-8"),
-            ("LC_ALL", "C.UTF-8"),
-        ])
-        .envs(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"].map(|name| (name, "1")))
-        .env("PYTHONUNBUFFERED", "1")
-        .current_dir(root::work_folder(orders))
-        .stdin(Stdio::null())
-        .spawn();
-    let program = match program {
-        Ok(program) => i32::try_from(program.id()).unwrap_or(0),
-        Err(error) => {
-            let _nobody_reads = writeln!(io::stderr(), "the interpreter could not be started: {error}");
-            return Ok(Ended::Exit(127));
-        }
-    };
+/// Does what it is told, and reaps, until the program has ended or the gateway ends it all.
+fn live(settings: &Settings, outside: Outside, inside: &Inside) -> Result<(), ()> {
+    let Outside { words, mut program } = outside;
+    let mut started = None;
+    if settings.starts_early() {
+        started = Some(start(settings, inside, program.take(), &words)?);
+    }
     loop {
-        let Some((pid, status)) = wait(WaitOptions::empty())? else { continue };
-        if pid.as_raw_nonzero().get() == program {
-            let signal = status.terminating_signal().map(Ended::Signal);
-            return Ok(signal.unwrap_or_else(|| Ended::Exit(status.exit_status().unwrap_or(0))));
+        if let Some((pid, pidfd)) = &started
+            && !is_told(&words, pidfd)?
+        {
+            return say_end(&words, *pid);
+        }
+        match receive::<Command>(&words).map_err(drop)? {
+            None => return Ok(()),
+            Some((Command::Write { files }, memory)) => {
+                let written = memory.first().ok_or(io::ErrorKind::NotFound.into());
+                match written.and_then(|memory| write_files(inside, &files, memory)) {
+                    Ok(()) => send(&words, &Word::Written, &[]).map_err(drop)?,
+                    Err(error) => {
+                        let refused = Refused::new("input", error);
+                        send(&words, &Word::Refused(refused), &[]).map_err(drop)?;
+                    }
+                }
+            }
+            Some((Command::Start, _)) => break,
         }
     }
+    // From here on somebody else's program runs: nobody inside may look into this process.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(drop)?;
+    if settings.forks() {
+        return reap_orphans(&words);
+    }
+    let pid = match started {
+        Some((pid, _)) => pid,
+        None => start(settings, inside, program.take(), &words)?.0,
+    };
+    say_end(&words, pid)
+}
+
+/// Whether the gateway says something; `false` once the interpreter has ended instead.
+fn is_told(words: &OwnedFd, interpreter: &OwnedFd) -> Result<bool, ()> {
+    loop {
+        let mut fds = [PollFd::new(words, PollFlags::IN), PollFd::new(interpreter, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Err(Errno::INTR) => continue,
+            Err(_) => return Err(()),
+            Ok(_) => {}
+        }
+        let [told, ended] = fds.map(|fd| !fd.revents().is_empty());
+        if told || ended {
+            return Ok(told);
+        }
+    }
+}
+
+/// Reaps until this process ends, and says how.
+fn say_end(words: &OwnedFd, pid: Pid) -> Result<(), ()> {
+    loop {
+        let Some((dead, status)) = wait(WaitOptions::empty()).map_err(drop)? else { continue };
+        if dead == pid {
+            return send(words, &Word::Ended { ended: ended(status) }, &[]).map_err(drop);
+        }
+    }
+}
+
+fn ended(status: WaitStatus) -> Ended {
+    let signal = status.terminating_signal().map(Ended::Signal);
+    signal.unwrap_or_else(|| Ended::Exit(status.exit_status().unwrap_or(0)))
+}
+
+/// The program is another's child; what it leaves behind comes here.
+fn reap_orphans(words: &OwnedFd) -> Result<(), ()> {
+    let a_moment = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+    loop {
+        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+        let mut fds = [PollFd::new(words, PollFlags::IN)];
+        match poll(&mut fds, Some(&a_moment)) {
+            // Nothing more is said: this is the gateway's end of it.
+            Ok(1..) => return Ok(()),
+            Ok(0) | Err(Errno::INTR) => {}
+            Err(_) => return Err(()),
+        }
+    }
+}
+
+/// Copies files out of the memory that the gateway has filled, to where the sandbox sees them.
+fn write_files(inside: &Inside, files: &[(String, u64)], memory: &OwnedFd) -> io::Result<()> {
+    let memory = fs::File::from(memory.try_clone()?);
+    let mut at = 0;
+    for (name, length) in files {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&inside.given, name.as_str(), flags, Mode::from_raw_mode(0o444))?;
+        let mut bytes = vec![0; usize::try_from(*length).map_err(io::Error::other)?];
+        memory.read_exact_at(&mut bytes, at)?;
+        io::Write::write_all(&mut fs::File::from(file), &bytes)?;
+        at += length;
+    }
+    Ok(())
+}
+
+/// Starts the interpreter: with the program's file, or to wait for a program.
+fn start(
+    settings: &Settings,
+    inside: &Inside,
+    program: Option<[OwnedFd; 3]>,
+    words: &OwnedFd,
+) -> Result<(Pid, OwnedFd), ()> {
+    let started = spawn(settings, inside, program).and_then(|pid| {
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+        send(words, &Word::Started, &[pidfd.as_fd()])?;
+        Ok((pid, pidfd))
+    });
+    started.map_err(|error| {
+        let reason = format!("`{}` could not be started: {error}", inside.interpreter);
+        let _nobody_listens = send(words, &Word::Refused(Refused::new("interpreter", reason)), &[]);
+    })
+}
+
+fn spawn(settings: &Settings, inside: &Inside, program: Option<[OwnedFd; 3]>) -> io::Result<Pid> {
+    let [out, err, control] = program.ok_or_else(|| io::Error::other("it has no output"))?;
+    let mut spawn = Spawn::new(inside.interpreter);
+    spawn.args(settings.language.flags());
+    // Held until the child has it: for a driver without CLOEXEC, so that it comes along.
+    let handed_on;
+    if settings.starts_early() {
+        handed_on = rustix::io::dup(&control)?;
+        spawn.args(["-S", "-c", &format!("{DRIVER}\nmain()\n"), &handed_on.as_raw_fd().to_string()]);
+    } else {
+        spawn.arg(format!("{}/{}", root::program_folder(settings), settings.language.file_name()));
+    }
+    environment(&mut spawn, settings.language);
+    spawn.current_dir(root::work_folder(settings)).stdin(Stdio::null()).stdout(out).stderr(err);
+    let child = spawn.spawn()?;
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("it has no id"))
+}
+
+/// Nothing of the host's environment; what programs expect, and one thread for each library that would take all cores.
+fn environment(spawn: &mut Spawn, language: Language) {
+    spawn.env_clear().envs([
+        ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+        ("HOME", "/work"),
+        ("TMPDIR", "/tmp"),
+        ("LANG", "C.UTF-8"),
+        ("LC_ALL", "C.UTF-8"),
+    ]);
+    if language == Language::Python {
+        spawn.envs(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"].map(|name| (name, "1")));
+        spawn.envs([("PYTHONUNBUFFERED", "1"), ("MPLBACKEND", "Agg"), ("MPLCONFIGDIR", "/tmp/matplotlib")]);
+    }
+}
+
+/// Becomes the interpreter that is forked into sandboxes. Returns only where that fails.
+pub(super) fn become_zygote(settings: &Settings, socket: &OwnedFd) -> Result<Infallible, Refused> {
+    sys::close_except(&mut vec![socket.as_raw_fd()]).map_err(Refused::jail)?;
+    let place = root::build_bare(settings)?;
+    confine::keep_only_the_right_to_enter()?;
+    let filters =
+        if settings.wants(Layer::Seccomp)? { filter::bytes(settings.resources)? } else { Vec::new() };
+    let told = serde_json::json!({
+        "modules": settings.preload,
+        "uid": UID,
+        "work": root::work_folder(settings),
+        "limits": if settings.wants(Layer::Limits)? { confine::limits(settings) } else { Vec::new() },
+        "securebits": confine::SECURE_BITS.bits(),
+        "keyctl": libc::SYS_keyctl,
+        "no_privileges": settings.wants(Layer::NoPrivileges)?,
+        "landlock": settings.wants(Layer::Landlock)?,
+        "filters": filters,
+    });
+    let handed_on = rustix::io::dup(socket).map_err(Refused::jail)?;
+    let mut spawn = Spawn::new(place);
+    spawn.args(["-I", "-B", "-S", "-c", &format!("{DRIVER}\n{ZYGOTE}")]);
+    spawn.args([handed_on.as_raw_fd().to_string(), told.to_string()]);
+    environment(&mut spawn, settings.language);
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null").map_err(Refused::jail)?;
+    let nulls = [null.try_clone(), null.try_clone()];
+    let [Ok(out), Ok(err)] = nulls else { return Err(Refused::jail("there is no /dev/null")) };
+    spawn.current_dir("/").stdin(null).stdout(out).stderr(err);
+    let error = spawn.exec();
+    Err(Refused::new("interpreter", format!("`{place}` could not be started: {error}")))
+}
+
+/// Where an interpreter is, as it is seen from here.
+pub(super) fn interpreter(language: Language, below: &Path) -> Result<&'static str, Refused> {
+    let is_there = |path: &&&str| below.join(path.trim_start_matches('/')).exists();
+    language.interpreters().iter().find(is_there).copied().ok_or_else(|| {
+        Refused::new("interpreter", format!("there is no `{}`", language.interpreters().join("` and no `")))
+    })
 }

@@ -1,25 +1,31 @@
-//! The jail: this executable run anew, with one thread and nothing open. It builds the sandbox, runs the program in it and
-//! takes everything down.
+//! The jail: this executable run anew, with one thread and nothing open. It builds sandboxes and runs programs in them.
 //!
-//! Two processes: the *launcher*, on the host's side, and *init*, the first process inside. When either dies, everything
-//! inside dies: init is the pid namespace's first process, and it gets the launcher's death as a signal.
+//! Three processes, each with less than the one before. The *keeper*, on the host's side, gives the next one its identity and
+//! ends it. The *nursery* has a user and a pid namespace of its own and begins sandboxes in them. *Init* is the first process
+//! inside a sandbox: it builds the root, confines itself, and starts the program. When one of them dies, the kernel kills
+//! everything further inside; when the gateway dies, its socket closes, and the keeper ends the rest.
 
 mod confine;
-mod filter;
+pub(crate) mod filter;
 mod init;
-mod launcher;
-mod orders;
+mod keeper;
+mod nursery;
+pub(crate) mod orders;
 mod root;
-
-pub(crate) use orders::{Orders, Report};
 
 /// What the jail is called in the process table.
 pub(crate) const JAIL_NAME: &str = "ringfence-jail";
+/// The user inside: never 0.
+pub(crate) const UID: u32 = 1000;
+/// What waits in an interpreter for a program, and runs it.
+pub(crate) const DRIVER: &str = include_str!("driver.py");
+/// What forks such interpreters into sandboxes.
+pub(crate) const ZYGOTE: &str = include_str!("zygote.py");
 
 /// Becomes the jail if this process was started as one, and never returns then. Must be the first thing in `main`: before
 /// any thread, any runtime, and anything that reads arguments.
 pub fn enter_if_jail() {
     if std::env::args_os().next().is_some_and(|name| name == JAIL_NAME) {
-        std::process::exit(launcher::main());
+        std::process::exit(keeper::main());
     }
 }

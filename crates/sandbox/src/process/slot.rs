@@ -1,0 +1,236 @@
+//! One sandbox, built and confined, and what has to end with it.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Signal, pidfd_send_signal};
+use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::cgroup::Cgroup;
+use super::frames::{Frame, Frames};
+use super::nursery::{Note, Nursery, Socket};
+use super::verify;
+use crate::jail::orders::Word;
+use crate::{Language, Profile, Refused, Resources};
+
+/// How long building a sandbox may take.
+const SETUP_MAX: Duration = Duration::from_secs(20);
+/// How long the end of a sandbox may take, once it is killed.
+const END_MAX: Duration = Duration::from_secs(5);
+
+/// A sandbox that is confined, looked at from outside, and waits for its program.
+pub(super) struct Slot {
+    pub(super) profile: Arc<Profile>,
+    nursery: Arc<Nursery>,
+    number: u64,
+    pub(super) notes: mpsc::UnboundedReceiver<Note>,
+    pub(super) words: Socket,
+    pub(super) frames: Frames,
+    pub(super) stdout: pipe::Receiver,
+    pub(super) stderr: pipe::Receiver,
+    pub(super) artifacts: OwnedFd,
+    pub(super) life: Life,
+    pub(super) host_uid: u32,
+    pub(super) landlock_abi: u32,
+    /// Who counts resources.
+    pub(super) counter: &'static str,
+    built: Instant,
+}
+
+/// What ends with a sandbox, whatever becomes of the task that holds it.
+pub(super) struct Life {
+    init: Option<AsyncFd<OwnedFd>>,
+    pub(super) cgroup: Option<Cgroup>,
+}
+
+impl Life {
+    /// Kills everything: the first process, and with it its pid namespace; and by the cgroup, where that can.
+    pub(super) fn kill(&self) {
+        if let Some(init) = &self.init {
+            let _gone_already = pidfd_send_signal(init.get_ref(), Signal::KILL);
+        }
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.kill();
+        }
+    }
+
+    /// Waits until the first process has ended, which it does when all others have. Whether it did.
+    pub(super) async fn ended(&self) -> bool {
+        match &self.init {
+            Some(init) => timeout(END_MAX, init.readable()).await.is_ok_and(|ended| ended.is_ok()),
+            None => true,
+        }
+    }
+
+    /// Puts a process into the cgroup, and tells its number here.
+    async fn attach(&mut self, process: &OwnedFd) -> Result<u32, Refused> {
+        let pid = verify::pid_of(process)?;
+        let Some(cgroup) = self.cgroup.take() else { return Ok(pid) };
+        // The kernel may let this wait for a grace period.
+        let attached = spawn_blocking(move || (cgroup.attach(pid), cgroup)).await;
+        let (attached, cgroup) = attached.map_err(Refused::jail)?;
+        self.cgroup = Some(cgroup);
+        attached.map_err(|error| Refused::new("limits", error))?;
+        Ok(pid)
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.kill();
+        if let Some(mut cgroup) = self.cgroup.take() {
+            // Its processes are dying; whoever drops this does not wait for that.
+            std::thread::spawn(move || cgroup.remove());
+        }
+    }
+}
+
+impl Slot {
+    /// Builds a sandbox. When this returns, every layer is in force for what runs in it.
+    pub(super) async fn build(profile: Arc<Profile>, nursery: Arc<Nursery>) -> Result<Self, Refused> {
+        let built = timeout(SETUP_MAX, build(profile, nursery)).await;
+        built.map_err(|_| Refused::jail("it took too long to build"))?
+    }
+
+    pub(super) fn age(&self) -> Duration {
+        self.built.elapsed()
+    }
+
+    pub(super) fn nursery(&self) -> &Arc<Nursery> {
+        &self.nursery
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.nursery.strike_off(self.number);
+    }
+}
+
+async fn build(profile: Arc<Profile>, nursery: Arc<Nursery>) -> Result<Slot, Refused> {
+    let (number, mut notes) = nursery.enrol();
+    let cgroup = make_cgroup(&profile, format!("{}-{number}", nursery.settings().name)).await?;
+    let counter = cgroup.as_ref().map_or("rlimits", Cgroup::driver);
+    let mut life = Life { init: None, cgroup };
+    let (words, inits_words) = Socket::pair().map_err(Refused::jail)?;
+    let (control, stdout, stderr, theirs) = channels().map_err(Refused::jail)?;
+    let forks = nursery.settings().forks();
+    let along = theirs.iter().filter(|_| !forks).map(|fd| fd.as_fd());
+    nursery.build(number, &[inits_words.as_fd()].into_iter().chain(along).collect::<Vec<_>>()).await?;
+    drop(inits_words);
+    let (init, host_uid) = match notes.recv().await {
+        Some(Note::Born { pidfd, host_uid }) => (pidfd, host_uid),
+        other => return Err(not_built(other)),
+    };
+    let attached = life.attach(&init).await;
+    life.init = Some(crate::sys::in_runtime(init).map_err(Refused::jail)?);
+    // What it says of itself comes first: one that could not be confined is gone by now.
+    let (word, handed_out) = hear(&words).await?;
+    let init_pid = attached?;
+    let Word::Ready { landlock_abi } = word else { return Err(Refused::jail("it spoke out of turn")) };
+    let mut handed_out = handed_out.into_iter();
+    let artifacts = handed_out.next().ok_or_else(|| Refused::jail("it has no folder of artifacts"))?;
+    // What is looked at is what the program will run in: the interpreter where that is there first, else the process that
+    // starts it and whose confinement it inherits.
+    let pid = if forks {
+        let entered: Vec<OwnedFd> = handed_out.collect();
+        let [out, err, control] = &theirs;
+        let along = entered.iter().chain([control, out, err]).map(OwnedFd::as_fd);
+        nursery.fork(number, &along.collect::<Vec<BorrowedFd<'_>>>()).await?;
+        match notes.recv().await {
+            Some(Note::Forked { pidfd }) => life.attach(&pidfd).await?,
+            other => return Err(not_built(other)),
+        }
+    } else if nursery.settings().starts_early() {
+        let (_, handles) = hear(&words).await?;
+        let handle = handles.first().ok_or_else(|| Refused::jail("it has no handle"))?;
+        life.attach(handle).await?
+    } else {
+        init_pid
+    };
+    drop(theirs);
+    let mut frames = Frames::new(control);
+    if profile.language == Language::Python {
+        hear_ready(&mut frames, &stderr).await?;
+    }
+    verify::verify(&profile, pid, host_uid, life.cgroup.as_ref())?;
+    let built = Instant::now();
+    Ok(Slot {
+        profile,
+        nursery,
+        number,
+        notes,
+        words,
+        frames,
+        stdout,
+        stderr,
+        artifacts,
+        life,
+        host_uid,
+        landlock_abi,
+        counter,
+        built,
+    })
+}
+
+async fn make_cgroup(profile: &Arc<Profile>, name: String) -> Result<Option<Cgroup>, Refused> {
+    if profile.resources != Resources::Cgroup || !profile.has(crate::Layer::Limits) {
+        return Ok(None);
+    }
+    let profile = profile.clone();
+    let made = spawn_blocking(move || Cgroup::create(&name, &profile.limits)).await.map_err(Refused::jail)?;
+    made.map(Some).map_err(|error| Refused::new("limits", error))
+}
+
+/// Control, standard output and standard error; the program's ends of output, error and control.
+fn channels() -> io::Result<(UnixStream, pipe::Receiver, pipe::Receiver, [OwnedFd; 3])> {
+    let (control, theirs) = std::os::unix::net::UnixStream::pair()?;
+    control.set_nonblocking(true)?;
+    let ((stdout, their_stdout), (stderr, their_stderr)) = (io::pipe()?, io::pipe()?);
+    let theirs = [their_stdout.into(), their_stderr.into(), theirs.into()];
+    let stdout = pipe::Receiver::from_owned_fd(stdout.into())?;
+    let stderr = pipe::Receiver::from_owned_fd(stderr.into())?;
+    Ok((UnixStream::from_std(control)?, stdout, stderr, theirs))
+}
+
+/// The next word of the first process.
+pub(super) async fn hear(words: &Socket) -> Result<(Word, Vec<OwnedFd>), Refused> {
+    match words.receive::<Word>().await.map_err(Refused::jail)? {
+        Some((Word::Refused(refused), _)) => Err(refused),
+        Some(heard) => Ok(heard),
+        None => Err(Refused::jail("its first process died")),
+    }
+}
+
+fn not_built(note: Option<Note>) -> Refused {
+    match note {
+        Some(Note::Refused(refused)) => refused,
+        Some(_) => Refused::jail("it ended before its program came"),
+        None => Refused::jail("the nursery is gone"),
+    }
+}
+
+/// The interpreter waits for a program, or says what it could not put up.
+async fn hear_ready(frames: &mut Frames, stderr: &pipe::Receiver) -> Result<(), Refused> {
+    match frames.next().await {
+        Some(Frame { kind: b'R', .. }) => Ok(()),
+        Some(Frame { kind: b'X', text, .. }) => {
+            let (layer, reason) = text.split_once('\0').unwrap_or(("jail", &text));
+            Err(Refused::new(layer, reason))
+        }
+        _ => {
+            let mut said = vec![0; 4096];
+            let read = stderr.try_read(&mut said).unwrap_or(0);
+            let said =
+                String::from_utf8_lossy(said.get(..read).unwrap_or_default()).trim().replace('\n', "; ");
+            Err(Refused::new("interpreter", format!("it ended before its program came; it said: {said}")))
+        }
+    }
+}

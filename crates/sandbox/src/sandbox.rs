@@ -1,0 +1,96 @@
+//! The front of it all: a profile goes in, programs run.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::backend::{Backend, Kernel};
+use crate::process::Process;
+use crate::{Outcome, Profile, Program, Refused, Unwatched, Watch};
+
+/// Sandboxes of one profile.
+///
+/// Must be used in a tokio runtime, in an executable whose `main` begins with [`crate::enter_if_jail`]. Dropping it destroys
+/// whatever still runs.
+#[derive(Clone)]
+pub struct Sandbox(Arc<dyn Backend>);
+
+impl Sandbox {
+    /// Takes a profile; nothing is started yet.
+    #[must_use]
+    pub fn new(profile: Profile) -> Self {
+        Self(Arc::new(Process::new(profile)))
+    }
+
+    /// Makes ready what the profile says, and waits for it.
+    pub async fn warm(&self) -> Result<(), Refused> {
+        self.0.warm().await
+    }
+
+    /// Runs a program in a sandbox that is built for it and gone afterwards.
+    ///
+    /// Completes when nothing of it is left. When `cancelled` is, or when this future is dropped, everything in the sandbox is
+    /// killed at once.
+    pub async fn run(
+        &self,
+        program: Program,
+        watch: Arc<dyn Watch>,
+        cancelled: CancellationToken,
+    ) -> Result<Outcome, Refused> {
+        check(&program)?;
+        self.0.run(program, watch, cancelled).await
+    }
+
+    /// Ends whatever waits for programs, and returns when it is gone.
+    pub async fn close(&self) {
+        self.0.close().await;
+    }
+
+    /// Opens a sandbox that keeps its state from one program to the next.
+    pub async fn session(&self) -> Result<Session, Refused> {
+        self.0.session().await.map(Session)
+    }
+}
+
+/// A sandbox that keeps its state from one program to the next. Dropping it destroys it, and all in it.
+pub struct Session(Box<dyn Kernel>);
+
+impl Session {
+    /// Runs the next program.
+    pub async fn run(
+        &mut self,
+        program: Program,
+        watch: Arc<dyn Watch>,
+        cancelled: CancellationToken,
+    ) -> Result<Outcome, Refused> {
+        check(&program)?;
+        self.0.run(program, watch, cancelled).await
+    }
+
+    /// Whether it takes no further program.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.0.is_over()
+    }
+}
+
+/// Runs one program in a sandbox of this profile, unwatched, for those who have only one.
+pub async fn run(
+    profile: &Profile,
+    program: Program,
+    cancelled: CancellationToken,
+) -> Result<Outcome, Refused> {
+    let sandbox = Sandbox::new(profile.clone());
+    let outcome = sandbox.run(program, Arc::new(Unwatched), cancelled).await;
+    sandbox.close().await;
+    outcome
+}
+
+fn check(program: &Program) -> Result<(), Refused> {
+    match program.files.iter().find(|file| !file.has_plain_name()) {
+        Some(file) => {
+            Err(Refused::new("input", format!("`{}` is not a plain file name", file.name.escape_debug())))
+        }
+        None => Ok(()),
+    }
+}
