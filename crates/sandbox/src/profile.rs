@@ -195,6 +195,14 @@ impl Layer {
     }
 }
 
+/// What isolates the program. The operator's choice; a request never changes it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Isolation {
+    /// The built-in backend: Linux's own walls.
+    #[default]
+    Process,
+}
+
 /// A layer that a test makes fail, to see that nothing runs without it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Fault {
@@ -209,6 +217,8 @@ pub enum Fault {
 pub struct Profile {
     /// What it runs.
     pub language: Language,
+    /// What isolates it.
+    pub isolation: Isolation,
     /// What its root is made of.
     pub root: Root,
     /// How much it may use.
@@ -233,6 +243,7 @@ impl Profile {
     pub fn new(language: Language) -> Self {
         Self {
             language,
+            isolation: Isolation::default(),
             root: Root::HostUsr,
             limits: Limits::default(),
             resources: Resources::Cgroup,

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, Kernel};
 use crate::process::Process;
-use crate::{Outcome, Profile, Program, Refused, Unwatched, Watch};
+use crate::{Isolation, Outcome, Profile, Program, Refused, Unwatched, Watch};
 
 /// Sandboxes of one profile.
 ///
@@ -19,7 +19,10 @@ impl Sandbox {
     /// Takes a profile; nothing is started yet.
     #[must_use]
     pub fn new(profile: Profile) -> Self {
-        Self(Arc::new(Process::new(profile)))
+        let backend: Arc<dyn Backend> = match profile.isolation {
+            Isolation::Process => Arc::new(Process::new(profile)),
+        };
+        Self(backend)
     }
 
     /// Makes ready what the profile says, and waits for it.
