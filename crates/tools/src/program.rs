@@ -8,7 +8,7 @@ use ringfence_sandbox::{Probe, Profile, Program, Refused};
 use serde_json::json;
 
 use crate::turns::Turns;
-use crate::{Ended, Outcome, Output, Used};
+use crate::{Ended, Outcome, Output, Used, Watch};
 
 /// A system of kind `sandbox`.
 pub struct SandboxSettings {
@@ -32,22 +32,30 @@ impl Sandbox {
         ringfence_sandbox::self_attack(&self.profile).await
     }
 
-    pub(crate) async fn run(&self, call: &Call, source: &ParamName, limits: Limits) -> Outcome {
+    pub(crate) async fn run(
+        &self,
+        call: &Call,
+        source: &ParamName,
+        limits: Limits,
+        watch: &Watch,
+    ) -> Outcome {
         let Some(Value::String(source)) = call.arguments().value(source.as_str()) else {
             return Outcome::failed(Refusal::internal("program_missing", Wall::ActionSpace));
         };
         let limit = Duration::from_secs(limits.seconds);
         let until = tokio::time::Instant::now() + limit;
-        let Some(_turn) = self.turns.take(call.run().id(), until).await else {
-            return Outcome::failed(busy());
+        let turn = tokio::select! {
+            turn = self.turns.take(call.run().id(), until) => turn,
+            () = watch.cancelled() => return Outcome::failed(cancelled()),
         };
+        let Some(_turn) = turn else { return Outcome::failed(busy()) };
         // The tool may be stricter than its system, never the other way round.
         let mut profile = self.profile.clone();
         profile.limits.wall = profile.limits.wall.min(limit);
         // Two streams share the bytes of a result.
         profile.limits.output_bytes = profile.limits.output_bytes.min(limits.bytes / 2);
         let program = Program { source: source.clone(), files: Vec::new() };
-        match ringfence_sandbox::run(&profile, program, std::future::pending()).await {
+        match ringfence_sandbox::run(&profile, program, watch.cancelled()).await {
             Ok(outcome) => ended(&outcome),
             Err(refused) => {
                 tracing::error!(%refused, "a sandbox could not be built as its profile says, or was lost");
@@ -67,12 +75,20 @@ fn ended(outcome: &ringfence_sandbox::Outcome) -> Outcome {
         "receipt": outcome.receipt,
     });
     let bytes = outcome.stdout.bytes_total + outcome.stderr.bytes_total;
-    Outcome { ended: Ended::Done(Output { text: None, structured }), used: Used { rows: 0, bytes } }
+    Outcome {
+        ended: Ended::Done(Output { text: None, structured, artifacts: Vec::new() }),
+        used: Used { rows: 0, bytes },
+    }
 }
 
 fn not_built() -> Refusal {
     let message = "the sandbox could not be built as its profile demands, or was lost; nothing of it remains, and its operator has to look";
     Refusal::new("sandbox_unavailable", RefusalClass::Internal, Wall::Sandbox, Retry::Later, message)
+}
+
+fn cancelled() -> Refusal {
+    let message = "the client gave the call up before its program had started";
+    Refusal::new("cancelled", RefusalClass::Upstream, Wall::Limits, Retry::Later, message)
 }
 
 fn busy() -> Refusal {
