@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(is_image("image/webp", b"RIFF....WEBPVP8 "), Some("image/webp"));
         assert_eq!(is_image("image/jpeg", png), None);
         assert_eq!(is_image("image/svg+xml", b"<svg onload='x'>"), None);
-        assert_eq!(is_image("image/png", &[png.as_slice(), &[0; IMAGE_MAX]].concat()), None);
+        assert_eq!(is_image("image/png", &[png.as_slice(), &vec![0; IMAGE_MAX]].concat()), None);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 mod hand_over;
 mod keep;
 mod read;
+#[cfg(test)]
+mod tests;
 
 pub use hand_over::Handed;
 pub(crate) use keep::Artifacts;
