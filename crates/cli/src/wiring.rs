@@ -357,7 +357,11 @@ fn sandbox(declared: &SandboxDeclaration) -> SandboxSettings {
     if declared.rlimits_only {
         profile.resources = Resources::RlimitsOnly;
     }
-    SandboxSettings { profile, parallel_max: usize::try_from(declared.parallel_max).unwrap_or(1).max(1) }
+    SandboxSettings {
+        profile,
+        session: None,
+        parallel_max: usize::try_from(declared.parallel_max).unwrap_or(1).max(1),
+    }
 }
 
 /// What is wrong with keys that are there already; what is not there yet is made when it is needed.
