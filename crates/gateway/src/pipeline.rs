@@ -13,7 +13,7 @@ use ringfence_core::{
 use ringfence_identity::{Door, Identified, Identity};
 use ringfence_policy::Policies;
 use ringfence_store::{Closing, ClosingWord, Journal, RefusedCall};
-use ringfence_tools::{Ended, Outcome, Systems, Watch};
+use ringfence_tools::{Ended, Outcome, Recorder, Systems, Watch};
 use uuid::Uuid;
 
 use crate::artifacts::Artifacts;
@@ -64,7 +64,7 @@ pub(crate) struct Inner {
     pub(crate) space: Arc<ActionSpace>,
     policies: Policies,
     pub(crate) identity: Identity,
-    pub(crate) journal: Journal,
+    pub(crate) journal: Arc<Journal>,
     systems: Systems,
     labels: Labels,
     refusals: Refusals,
@@ -84,7 +84,7 @@ impl Gateway {
             space: parts.space,
             policies: parts.policies,
             identity: parts.identity,
-            journal: parts.journal,
+            journal: Arc::new(parts.journal),
             systems: parts.systems,
             labels,
             refusals: Refusals::default(),
@@ -262,7 +262,7 @@ impl Inner {
         let began = std::time::Instant::now();
         let (id, run) = (ticket.call().id(), ticket.call().run().id().clone());
         let gate = Gate::new(watch, tool.yields());
-        let watch = gate.watch();
+        let watch = gate.watch().recorded_by(self.recorder(id));
         let label = async || {
             self.labels.add(&run, tool.yields());
             self.journal.labelled(id, &run, tool.yields(), self.clock.now()).await
@@ -273,6 +273,18 @@ impl Inner {
             never = gate.open_once(label) => match never {},
         };
         (outcome, began.elapsed())
+    }
+
+    /// Records what a call's program wants to connect to, before it may.
+    fn recorder(&self, call: CallId) -> Recorder {
+        let (journal, clock) = (self.journal.clone(), self.clock.clone());
+        Arc::new(move |decision| {
+            let (journal, now) = (journal.clone(), clock.now());
+            Box::pin(async move {
+                let recorded = journal.egress(call, &decision, now).await;
+                recorded.inspect_err(|error| tracing::error!(%error, "egress could not be recorded")).is_ok()
+            })
+        })
     }
 
     /// Puts the labels on the run before the agent sees a byte of the result, then closes the entry.

@@ -171,6 +171,14 @@ impl Draft {
         entry.on_behalf_of(read.run, &json!({ "name": read.name }))
     }
 
+    /// Where a call's program wanted to connect to, and what was decided. What it asked for is in the payload alone.
+    pub(crate) fn egress(call: CallId, decision: &Value, at: Instant) -> Self {
+        let field = |name: &str| decision.get(name).cloned().unwrap_or(Value::Null);
+        let entry = Self::new("egress", at);
+        let fields = json!({ "call": call, "verdict": field("verdict"), "reason": field("reason") });
+        Self { payload: Some(decision.to_string()), ..entry.with(fields) }
+    }
+
     /// A token was refused; `unrecorded` more were in the meantime.
     pub(crate) fn rejected(at: Instant, code: &str, unrecorded: u64) -> Self {
         Self::new("rejected", at).with(json!({ "code": code, "unrecorded": unrecorded }))

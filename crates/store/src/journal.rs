@@ -209,6 +209,18 @@ impl Journal {
         self.append(Draft::labelled(call, run, yields, at), Durable::Soon).await.map(drop)
     }
 
+    /// Records what was decided about a connection of a call's program. One that is allowed waits until the entry is on disk.
+    pub async fn egress(
+        &self,
+        call: CallId,
+        decision: &serde_json::Value,
+        at: Instant,
+    ) -> Result<(), NotRecorded> {
+        let is_allowed = decision.get("verdict").is_some_and(|verdict| verdict == "allow");
+        let durable = if is_allowed { Durable::First } else { Durable::Soon };
+        self.append(Draft::egress(call, decision, at), durable).await.map(drop)
+    }
+
     /// Records that a run reads a file that one of its calls had made, and waits until that has its place.
     pub async fn artifact_read(&self, read: ArtifactRead<'_>) -> Result<(), NotRecorded> {
         self.append(Draft::artifact_read(&read), Durable::Soon).await.map(drop)

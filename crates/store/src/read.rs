@@ -13,7 +13,7 @@ use crate::database;
 pub struct Filter {
     /// At most so many, the newest ones.
     pub last: Option<u64>,
-    /// Only this kind: `intent`, `refused`, `labelled`, `outcome`, `artifact_read`, `rejected`,
+    /// Only this kind: `intent`, `refused`, `labelled`, `egress`, `outcome`, `artifact_read`, `rejected`,
     /// `opened`, `closed`.
     pub kind: Option<String>,
     /// Only this tool.

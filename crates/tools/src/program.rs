@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use ringfence_actions::Limits;
 use ringfence_core::{Call, ParamName, Refusal, RefusalClass, Retry, RunId, Value, Wall};
+use ringfence_sandbox::egress::{self, Decision, Unrecorded};
 use ringfence_sandbox::{InputFile, Language, Probe, Profile, Program, Refused, Stream};
 use serde_json::json;
 
@@ -102,17 +104,28 @@ impl Sandbox {
 }
 
 /// Passes on what a program writes to who watches the call.
-struct Listening(Mutex<[Heard; 2]>);
+struct Listening {
+    watch: Watch,
+    outputs: Mutex<[Heard; 2]>,
+}
 
 impl Listening {
     fn new(watch: &Watch) -> Self {
-        Self(Mutex::new([watch.output(), watch.output()]))
+        Self { watch: watch.clone(), outputs: Mutex::new([watch.output(), watch.output()]) }
+    }
+}
+
+#[async_trait]
+impl egress::Watch for Listening {
+    async fn decided(&self, decision: &Decision) -> Result<(), Unrecorded> {
+        let decision = serde_json::to_value(decision).map_err(|_| Unrecorded)?;
+        if self.watch.record(decision).await { Ok(()) } else { Err(Unrecorded) }
     }
 }
 
 impl ringfence_sandbox::Watch for Listening {
     fn wrote(&self, stream: Stream, bytes: &[u8]) {
-        let Ok(mut outputs) = self.0.lock() else { return };
+        let Ok(mut outputs) = self.outputs.lock() else { return };
         let [stdout, stderr] = &mut *outputs;
         match stream {
             Stream::Stdout => stdout.push(bytes),

@@ -23,7 +23,7 @@ pub enum SystemSettings {
     /// An HTTP API.
     Http(HttpSettings),
     /// A sandbox.
-    Sandbox(SandboxSettings),
+    Sandbox(Box<SandboxSettings>),
 }
 
 impl SystemSettings {
@@ -107,6 +107,6 @@ fn open<'a>(
             System::Sqlite(Sqlite::open(&path, &place, tools, problems))
         }
         SystemSettings::Http(settings) => System::Http(Http::new(settings)),
-        SystemSettings::Sandbox(settings) => System::Sandbox(Sandbox::new(settings)),
+        SystemSettings::Sandbox(settings) => System::Sandbox(Sandbox::new(*settings)),
     }
 }

@@ -1,16 +1,22 @@
 //! Who watches a call: where what it says goes while it runs, and whether it is still wanted.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
+use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 
 /// Takes what a call says. Must return at once.
 pub type Sink = Arc<dyn Fn(&str) + Send + Sync>;
 
+/// Records what was decided about a connection of a call's program; `false` where it could not, and then nothing leaves.
+pub type Recorder = Arc<dyn Fn(Json) -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
+
 /// Who watches a call. Cheap to clone; the default is nobody.
 #[derive(Clone, Default)]
 pub struct Watch {
     sink: Option<Sink>,
+    recorder: Option<Recorder>,
     cancelled: CancellationToken,
 }
 
@@ -20,7 +26,24 @@ impl Watch {
     /// `sink` is called from the task of the call, and must neither wait nor keep what it cannot hold.
     #[must_use]
     pub fn new(sink: Option<Sink>, cancelled: CancellationToken) -> Self {
-        Self { sink, cancelled }
+        Self { sink, recorder: None, cancelled }
+    }
+
+    /// The same with a record of what its program connects to.
+    #[must_use]
+    pub fn recorded_by(self, recorder: Recorder) -> Self {
+        Self { recorder: Some(recorder), ..self }
+    }
+
+    /// Records a decision. Where nobody does, it is not recorded.
+    pub(crate) fn record(&self, decision: Json) -> impl Future<Output = bool> + Send + use<> {
+        let recording = self.recorder.as_ref().map(|recorder| recorder(decision));
+        async move {
+            match recording {
+                Some(recording) => recording.await,
+                None => false,
+            }
+        }
     }
 
     /// Whether what is said can be heard.

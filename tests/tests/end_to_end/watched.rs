@@ -128,7 +128,6 @@ fn a_client_that_asks_for_progress_gets_its_answer_either_way() {
 }
 
 #[test]
-#[ignore = "until the sandbox hands on what its program writes while it runs"]
 fn what_a_program_writes_is_heard_before_it_ends_and_after_its_labels() {
     let project = Project::new();
     project
