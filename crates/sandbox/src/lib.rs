@@ -10,6 +10,7 @@
 mod attack;
 mod capture;
 mod cgroup;
+pub mod egress;
 mod jail;
 mod outcome;
 mod probe;
