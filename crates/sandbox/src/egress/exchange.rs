@@ -61,13 +61,14 @@ pub(crate) async fn exchange<S: AsyncRead + AsyncWrite + Send + Unpin>(
     let upstream = match open(passage, place).await {
         Ok(upstream) => upstream,
         Err(reason) => {
-            passage.deny(reason.into()).await;
+            passage.close(reason).await;
             refuse(client, reason).await;
             return Err(reason);
         }
     };
     let mut has_answered = false;
     let ended = relay(passage, client, upstream, &forward, &mut has_answered).await;
+    passage.close(ended.err().unwrap_or(Reason::Complete)).await;
     match ended {
         Err(reason) if !has_answered => refuse(client, reason).await,
         _ => finish(client).await,

@@ -49,8 +49,9 @@ pub(crate) struct Passage {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     Undecided,
-    Denied,
     Left,
+    /// On record to its end.
+    Over,
 }
 
 impl Passage {
@@ -101,7 +102,7 @@ impl Passage {
     /// Records that it is denied, once. What has left is ended by [`Passage::close`] instead.
     pub(crate) async fn deny(&mut self, no: No) -> Reason {
         if self.state == State::Undecided {
-            self.state = State::Denied;
+            self.state = State::Over;
             self.gate.counts.denied.fetch_add(1, Ordering::Relaxed);
             if no.rule.is_some() {
                 self.decision.rule = no.rule;
@@ -133,14 +134,15 @@ impl Passage {
         Ok(stream)
     }
 
-    /// Records how it ended. Where that cannot be recorded, nothing more leaves this sandbox.
+    /// Records how it ended, once. Where that cannot be recorded, nothing more leaves this sandbox.
     pub(crate) async fn close(&mut self, reason: Reason) {
         match self.state {
-            State::Denied => {}
+            State::Over => {}
             State::Undecided => {
                 self.deny(reason.into()).await;
             }
             State::Left => {
+                self.state = State::Over;
                 if self.record(Verdict::End, reason).await.is_err() {
                     tracing::error!(
                         "the end of an egress connection could not be recorded; the egress is stopped"
