@@ -7,22 +7,22 @@ use super::host::Host;
 use super::replay::Replay;
 use super::rules::HelloTerms;
 
-/// The most that a ClientHello may take with its record headers, in bytes.
-const HELLO_BYTES_MAX: usize = 32 << 10;
+/// The most that a `ClientHello` may take with its record headers, in bytes.
+const HELLO_BYTES_MAX: usize = 16 << 10;
 const HANDSHAKE_RECORD: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
 /// `encrypted_client_hello` (RFC 9849), and its forerunner ESNI.
 const ECH: [u16; 2] = [0xfe0d, 0xffce];
 
-/// What a ClientHello says about the server it wants.
+/// What a `ClientHello` says about the server it wants.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Hello {
     server_name: Option<Vec<u8>>,
     has_ech: bool,
 }
 
-/// Looks ahead until the ClientHello is whole.
+/// Looks ahead until the `ClientHello` is whole.
 pub(crate) async fn look(stream: &mut Replay<impl AsyncRead + Unpin>) -> Result<Hello, Reason> {
     loop {
         match parse_records(stream.held()) {
@@ -51,7 +51,7 @@ impl Hello {
     }
 }
 
-/// It is not a ClientHello.
+/// It is not a `ClientHello`.
 #[derive(Debug, Eq, PartialEq)]
 struct Malformed;
 

@@ -104,7 +104,7 @@ pub enum Reason {
     EncodedBody,
     /// Plain HTTP to a host that has a credential.
     PlainToCredentialHost,
-    /// It does not begin with a TLS ClientHello.
+    /// It does not begin with a TLS `ClientHello`.
     NotTls,
     /// The server name is not the host that was connected to.
     SniMismatch,

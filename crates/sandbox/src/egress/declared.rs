@@ -31,6 +31,7 @@ pub enum Entry {
 /// One place to go, with conditions.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of its own in a file")]
 pub struct DeclaredRule {
     /// `api.example.com:443`, `http://host:80`, or `*.example.com` where it is inspected.
     pub to: String,
@@ -40,9 +41,9 @@ pub struct DeclaredRule {
     pub methods: Vec<String>,
     /// Paths that are allowed, each with what is below it; empty means all.
     pub paths: Vec<String>,
-    /// Whether a ClientHello without a server name will do.
+    /// Whether a `ClientHello` without a server name will do.
     pub allow_missing_sni: bool,
-    /// Whether a ClientHello may hide its server name (ECH).
+    /// Whether a `ClientHello` may hide its server name (ECH).
     pub allow_ech: bool,
     /// Whether anything but TLS may pass; then nothing of it is checked but the host and the port.
     pub allow_any_protocol: bool,
@@ -81,7 +82,7 @@ pub struct Limits {
     pub connections_at_once_max: u32,
     /// Connections in the sandbox's life, refused ones included; then the way out is closed.
     pub connections_max: u64,
-    /// To send a request's head or a ClientHello, or to complete a handshake.
+    /// To send a request's head or a `ClientHello`, or to complete a handshake.
     pub head_seconds: u64,
     /// To find an address and connect to it.
     pub dial_seconds: u64,

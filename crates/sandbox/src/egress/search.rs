@@ -226,7 +226,7 @@ mod tests {
     const SECRET: &str = "sk-Live/7f>3?a~9\"x";
 
     fn spellings() -> Vec<String> {
-        let percent: String = SECRET.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let percent = SECRET.bytes().map(|byte| format!("%{byte:02x}")).collect::<Vec<_>>().concat();
         let mixed: String = SECRET
             .bytes()
             .map(|byte| {
@@ -237,7 +237,7 @@ mod tests {
                 }
             })
             .collect();
-        let unicode: String = SECRET.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+        let unicode = SECRET.bytes().map(|byte| format!("\\u{byte:04x}")).collect::<Vec<_>>().concat();
         let wrapped = STANDARD.encode(format!("user:{SECRET}:tail"));
         let wrapped: Vec<_> = wrapped.as_bytes().chunks(10).map(String::from_utf8_lossy).collect();
         let mut all = vec![

@@ -61,10 +61,8 @@ pub enum NotServed {
 
 /// Begins to serve. Must be called in a tokio runtime.
 pub fn serve(listeners: Listeners, rules: Arc<Rules>, outside: Outside) -> Result<Egress, NotServed> {
-    let authority = match rules.inspects() {
-        true => Some(Authority::generate().map_err(|_| NotServed::Authority)?),
-        false => None,
-    };
+    let authority =
+        if rules.inspects() { Some(Authority::generate().map_err(|_| NotServed::Authority)?) } else { None };
     let slots =
         Arc::new(Semaphore::new(rules.limits.connections_at_once_max.try_into().unwrap_or(usize::MAX)));
     let stop = CancellationToken::new();

@@ -85,8 +85,8 @@ async fn only_declared_methods_and_canonical_paths_pass() {
 #[tokio::test]
 async fn a_placeholder_goes_nowhere_but_where_it_belongs() {
     let (upstream, world, pem) = bound_world(fine).await;
-    let percent: String = PLACEHOLDER.bytes().map(|byte| format!("%{byte:02x}")).collect();
-    let json: String = PLACEHOLDER.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+    let percent = PLACEHOLDER.bytes().map(|byte| format!("%{byte:02x}")).collect::<Vec<_>>().concat();
+    let json = PLACEHOLDER.bytes().map(|byte| format!("\\u{byte:04x}")).collect::<Vec<_>>().concat();
     let basic = STANDARD.encode(format!("user:{PLACEHOLDER}"));
     let host = "api.allowed.test";
     let cases = [
