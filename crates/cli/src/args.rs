@@ -173,6 +173,8 @@ pub(crate) enum Sandbox {
   echo 'print(6*7)' | ringfence sandbox run
   ringfence sandbox run --language bash --seconds 5 script.sh
   ringfence sandbox run --file data.csv analyse.py        # found as /work/in/data.csv
+  ringfence sandbox run --artifacts out plot.py           # what it leaves in /artifacts
+  ringfence sandbox run --profile python --project my-agents analyse.py
 
 Exit codes: the program's own; 124 when its time was up, 137 for want of memory, 125 when it wrote too much or was killed;
 2 when the sandbox could not be built as its profile says, and nothing ran.")]
@@ -184,21 +186,30 @@ pub(crate) struct SandboxRun {
     /// The program; `-` for standard input.
     #[arg(default_value = "-")]
     pub(crate) program: PathBuf,
-    /// What it is written in.
-    #[arg(long, value_enum, default_value_t = SandboxLanguage::Python)]
-    pub(crate) language: SandboxLanguage,
-    /// How long it may take.
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub(crate) seconds: u64,
-    /// How much memory it may have, in MiB.
-    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
-    pub(crate) memory_mib: u64,
-    /// How many processes and threads it may have.
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    pub(crate) processes: u64,
+    /// What it is written in; Python where neither this nor a profile says so.
+    #[arg(long, value_enum, conflicts_with = "profile")]
+    pub(crate) language: Option<SandboxLanguage>,
+    /// A sandbox of a project, by its name there: `[systems.NAME]`. What it says holds; the limits below only narrow it.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// The project of the profile.
+    #[arg(long, value_name = "DIR", default_value = ".", requires = "profile")]
+    pub(crate) project: PathBuf,
+    /// How long it may take; 30 seconds without a profile.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) seconds: Option<u64>,
+    /// How much memory it may have, in MiB; 512 without a profile.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub(crate) memory_mib: Option<u64>,
+    /// How many processes and threads it may have; 128 without a profile.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(crate) processes: Option<u64>,
     /// A file that it finds in `/work/in`.
     #[arg(long = "file", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+    /// A folder for what it leaves in `/artifacts`; made where it is missing.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) artifacts: Option<PathBuf>,
     /// Prints one JSON object: what it wrote, how it ended, and the receipt.
     #[arg(long)]
     pub(crate) json: bool,

@@ -21,7 +21,7 @@ mod sandbox;
 mod sys;
 mod watch;
 
-pub use attack::{Probe, self_attack};
+pub use attack::Probe;
 pub use jail::enter_if_jail;
 pub use outcome::{Artifact, Captured, Ended, LeftOut, Outcome, Receipt, Refused, Used};
 pub use probe::{Machine, probe, strongest};

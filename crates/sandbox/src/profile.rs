@@ -1,6 +1,6 @@
 //! What a sandbox is: named by the operator, never by the program that runs in it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -259,6 +259,8 @@ pub struct Profile {
     pub start: Start,
     /// Python modules that are loaded before any program comes.
     pub preload: Vec<String>,
+    /// What is in the environment of programs besides what every one finds there. Never a secret.
+    pub environment: BTreeMap<String, String>,
     /// Where programs may connect to, through the gateway; none means that there is no network at all.
     pub egress: Option<WayOut>,
     /// Sandboxes that wait, built and confined, for a program; each is used once.
@@ -280,6 +282,7 @@ impl Profile {
             landlock_abi_min: 2,
             start: Start::Exec,
             preload: Vec::new(),
+            environment: BTreeMap::new(),
             egress: None,
             ready: 0,
             layers: Layer::ALL.into(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::attack::{Known, Probe, attack};
 use crate::backend::{Backend, Kernel};
 use crate::process::Process;
 use crate::{Isolation, Outcome, Profile, Program, Refused, Unwatched, Watch};
@@ -13,21 +14,31 @@ use crate::{Isolation, Outcome, Profile, Program, Refused, Unwatched, Watch};
 /// Must be used in a tokio runtime, in an executable whose `main` begins with [`crate::enter_if_jail`]. Dropping it destroys
 /// whatever still runs.
 #[derive(Clone)]
-pub struct Sandbox(Arc<dyn Backend>);
+pub struct Sandbox {
+    backend: Arc<dyn Backend>,
+    known: Known,
+}
 
 impl Sandbox {
     /// Takes a profile; nothing is started yet.
     #[must_use]
     pub fn new(profile: Profile) -> Self {
+        let known = Known::of(&profile);
         let backend: Arc<dyn Backend> = match profile.isolation {
             Isolation::Process => Arc::new(Process::new(profile)),
         };
-        Self(backend)
+        Self { backend, known }
     }
 
     /// Makes ready what the profile says, and waits for it.
     pub async fn warm(&self) -> Result<(), Refused> {
-        self.0.warm().await
+        self.backend.warm().await
+    }
+
+    /// Lets a sandbox attack itself, and says what was tried and whether it held. Fails where the sandbox cannot be built, or the
+    /// attack did not run to its end.
+    pub async fn self_attack(&self) -> Result<Vec<Probe>, Refused> {
+        attack(self, &self.known).await
     }
 
     /// Runs a program in a sandbox that is built for it and gone afterwards.
@@ -41,17 +52,17 @@ impl Sandbox {
         cancelled: CancellationToken,
     ) -> Result<Outcome, Refused> {
         check(&program)?;
-        self.0.run(program, watch, cancelled).await
+        self.backend.run(program, watch, cancelled).await
     }
 
     /// Ends whatever waits for programs, and returns when it is gone.
     pub async fn close(&self) {
-        self.0.close().await;
+        self.backend.close().await;
     }
 
     /// Opens a sandbox that keeps its state from one program to the next.
     pub async fn session(&self) -> Result<Session, Refused> {
-        self.0.session().await.map(Session)
+        self.backend.session().await.map(Session)
     }
 }
 

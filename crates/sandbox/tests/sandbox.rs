@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Arguments, Failed, Trial};
 use ringfence_sandbox::{
     Captured, Ended, Fault, InputFile, Language, Layer, Outcome, Profile, Program, Refused, Resources, Root,
-    Sandbox, Start, Stream, Unwatched, WayOut, egress, probe, run, self_attack, strongest,
+    Sandbox, Start, Stream, Unwatched, WayOut, egress, probe, run, strongest,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -244,7 +244,7 @@ fn the_sandbox_holds_against_itself() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let holes = |profile: &Profile| {
         let sandbox = Sandbox::new(profile.clone());
-        let probes = runtime.block_on(self_attack(&sandbox, profile.language)).unwrap();
+        let probes = runtime.block_on(sandbox.self_attack()).unwrap();
         runtime.block_on(sandbox.close());
         assert!(probes.len() > 10, "{probes:?}");
         probes.into_iter().filter(|probe| !probe.held).map(|probe| probe.name).collect::<Vec<_>>()
@@ -252,6 +252,9 @@ fn the_sandbox_holds_against_itself() {
     for language in [Language::Python, Language::Bash] {
         let profile = strongest(language).unwrap();
         assert_eq!(holes(&profile), Vec::<String>::new());
+        let mut with_egress = profile.clone();
+        with_egress.egress = Some(WayOut::new(egress::Rules::parse(&["api.example.com"]).unwrap()).unwrap());
+        assert_eq!(holes(&with_egress), Vec::<String>::new());
         // The control: without its walls, the same attack finds them missing.
         let weak = with_only(&profile, &[]);
         let found = holes(&weak);

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use ringfence_actions::Limits;
 use ringfence_core::{Call, ParamName, Refusal, RefusalClass, Retry, RunId, Value, Wall};
 use ringfence_sandbox::egress::{self, Decision, Unrecorded};
-use ringfence_sandbox::{InputFile, Language, Probe, Profile, Program, Refused, Stream};
+use ringfence_sandbox::{InputFile, Probe, Profile, Program, Refused, Stream};
 use serde_json::json;
 
 use crate::sessions::Sessions;
@@ -28,22 +28,20 @@ pub struct SandboxSettings {
 
 pub(crate) struct Sandbox {
     sandbox: ringfence_sandbox::Sandbox,
-    language: Language,
     sessions: Option<Arc<Sessions>>,
     turns: Turns,
 }
 
 impl Sandbox {
     pub(crate) fn new(settings: SandboxSettings) -> Self {
-        let language = settings.profile.language;
         let sandbox = ringfence_sandbox::Sandbox::new(settings.profile);
         let sessions = settings.session.map(|(idle, total)| Sessions::new(sandbox.clone(), idle, total));
-        Self { sandbox, language, sessions, turns: Turns::new(settings.parallel_max) }
+        Self { sandbox, sessions, turns: Turns::new(settings.parallel_max) }
     }
 
     /// Lets a sandbox attack itself, and makes those ready that are to wait.
     pub(crate) async fn self_attack(&self) -> Result<Vec<Probe>, Refused> {
-        let probes = ringfence_sandbox::self_attack(&self.sandbox, self.language).await?;
+        let probes = self.sandbox.self_attack().await?;
         self.sandbox.warm().await?;
         Ok(probes)
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::ExitCode;
 
 use owo_colors::OwoColorize as _;
-use ringfence_sandbox::{Language, Refused, Sandbox, probe, self_attack, strongest};
+use ringfence_sandbox::{Language, Refused, Sandbox, probe, strongest};
 use serde::Serialize;
 use serde_json::json;
 
@@ -122,7 +122,7 @@ async fn interpreter(what: &'static str, language: Language) -> Finding {
     let probes = match strongest(language) {
         Ok(profile) => {
             let sandbox = Sandbox::new(profile);
-            let probes = self_attack(&sandbox, language).await;
+            let probes = sandbox.self_attack().await;
             sandbox.close().await;
             probes
         }

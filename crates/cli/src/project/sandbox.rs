@@ -52,7 +52,9 @@ pub(super) fn read(
         profile.root = Root::Folder(folder.join(root.into_inner()));
     }
     limits(&mut profile.limits, table, problems);
-    let (egress, secrets) = way_out(folder, table, problems);
+    let mut secrets = BTreeMap::new();
+    let mut taken = Credentials { folder, secrets: &mut secrets, environment: &mut profile.environment };
+    let egress = way_out(&mut taken, table, problems);
     let session = session(language, table, problems);
     let parallel_max = table.number("parallel", 1..=1024, problems).unwrap_or(4);
     Some(SandboxDeclaration { profile, egress, secrets, session, parallel_max })
@@ -172,11 +174,10 @@ fn session(
 
 /// `egress`, `egress-rules`, `egress-deny`, `egress-private`, `egress-limits`: where it may connect to.
 fn way_out(
-    folder: &Path,
+    credentials: &mut Credentials<'_>,
     table: &mut Table<'_>,
     problems: &mut Vec<Problem>,
-) -> (Option<Declared>, BTreeMap<String, SecretSource>) {
-    let mut secrets = BTreeMap::new();
+) -> Option<Declared> {
     let mut texts =
         |key| table.take::<Vec<String>>(key, problems).map(Spanned::into_inner).unwrap_or_default();
     let mut allow: Vec<Entry> = texts("egress").into_iter().map(Entry::Text).collect();
@@ -185,17 +186,14 @@ fn way_out(
         table.has("egress-rules").then(|| table.table("egress-rules", problems)).flatten()
     {
         for (name, mut written) in rules.tables(problems) {
-            if let Some(rule) = rule(folder, name.get_ref(), &mut written, &mut secrets, problems) {
+            if let Some(rule) = rule(credentials, name.get_ref(), &mut written, problems) {
                 allow.push(Entry::Rule(rule));
             }
             written.finish(problems);
         }
     }
     let limits = egress_limits(table, problems);
-    if allow.is_empty() {
-        return (None, secrets);
-    }
-    (Some(Declared { allow, deny, private, limits }), secrets)
+    (!allow.is_empty()).then_some(Declared { allow, deny, private, limits })
 }
 
 fn egress_limits(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> EgressLimits {
@@ -216,10 +214,9 @@ fn egress_limits(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> EgressLi
 }
 
 fn rule(
-    folder: &Path,
+    credentials: &mut Credentials<'_>,
     name: &str,
     table: &mut Table<'_>,
-    secrets: &mut BTreeMap<String, SecretSource>,
     problems: &mut Vec<Problem>,
 ) -> Option<DeclaredRule> {
     let to = table.require::<String>("to", problems);
@@ -231,7 +228,7 @@ fn rule(
     let (methods, paths) = (texts("methods"), texts("paths"));
     let credential = table.has("credential").then(|| table.table("credential", problems)).flatten();
     let credential = match credential {
-        Some(credential) => Some(self::credential(folder, name, credential, secrets, problems)?),
+        Some(credential) => Some(credentials.take(name, credential, problems)?),
         None => None,
     };
     Some(DeclaredRule {
@@ -246,34 +243,40 @@ fn rule(
     })
 }
 
-/// The secret itself stands in the environment or in a file of its own, never here.
-fn credential(
-    folder: &Path,
-    name: &str,
-    mut table: Table<'_>,
-    secrets: &mut BTreeMap<String, SecretSource>,
-    problems: &mut Vec<Problem>,
-) -> Option<DeclaredCredential> {
-    let header = table.require::<String>("header", problems);
-    let placeholder = table.require::<String>("placeholder", problems);
-    let format = table.take::<String>("format", problems).map_or("{}".to_owned(), Spanned::into_inner);
-    let environment = table.take::<String>("env", problems).map(Spanned::into_inner);
-    let file = table.take::<String>("file", problems).map(Spanned::into_inner);
-    let source = match (environment, file) {
-        (Some(variable), None) => Some(SecretSource::Environment(variable)),
-        (None, Some(file)) => Some(SecretSource::File(folder.join(file))),
-        _ => {
-            let instead = "write `env = \"VARIABLE\"` or `file = \"…\"`: where the secret is to be had";
-            problems.push(Problem::error(table.place(), "a credential has one secret", instead));
-            None
-        }
-    };
-    table.finish(problems);
-    secrets.insert(name.to_owned(), source?);
-    Some(DeclaredCredential {
-        secret: name.to_owned(),
-        header: header?.into_inner(),
-        format,
-        placeholder: placeholder?.into_inner(),
-    })
+/// What credentials need besides their rule.
+struct Credentials<'a> {
+    folder: &'a Path,
+    secrets: &'a mut BTreeMap<String, SecretSource>,
+    /// Of the program: where it finds the placeholders.
+    environment: &'a mut BTreeMap<String, String>,
+}
+
+impl Credentials<'_> {
+    /// The secret itself stands in the gateway's environment or in a file of its own, never here and never inside.
+    fn take(
+        &mut self,
+        name: &str,
+        mut table: Table<'_>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<DeclaredCredential> {
+        let header = table.require::<String>("header", problems);
+        let placeholder = table.require::<String>("placeholder", problems);
+        let mut optional = |key| table.take::<String>(key, problems).map(Spanned::into_inner);
+        let format = optional("format").unwrap_or("{}".to_owned());
+        let (environment, file, variable) = (optional("env"), optional("file"), optional("variable"));
+        let source = match (environment, file) {
+            (Some(variable), None) => Some(SecretSource::Environment(variable)),
+            (None, Some(file)) => Some(SecretSource::File(self.folder.join(file))),
+            _ => {
+                let instead = "write `env = \"VARIABLE\"` or `file = \"…\"`: where the secret is to be had";
+                problems.push(Problem::error(table.place(), "a credential has one secret", instead));
+                None
+            }
+        };
+        table.finish(problems);
+        let (header, placeholder) = (header?.into_inner(), placeholder?.into_inner());
+        self.environment.extend(variable.map(|variable| (variable, placeholder.clone())));
+        self.secrets.insert(name.to_owned(), source?);
+        Some(DeclaredCredential { secret: name.to_owned(), header, format, placeholder })
+    }
 }

@@ -9,7 +9,9 @@ const opens = (path, flags = "r") => { fs.closeSync(fs.openSync(path, flags)); r
 const status = (field) => fs.readFileSync("/proc/self/status", "utf8").split("\n").find((line) => line.startsWith(field + ":")).split(/\s+/)[1];
 probe("host_files", () => ["/etc/shadow", "/etc/hostname", "/root", "/home", "/sys", "/boot", "/var/log"].some((path) => fs.existsSync(path)));
 probe("host_processes", () => fs.readdirSync("/proc").filter((name) => /^[0-9]+$/.test(name)).length > 3);
-probe("host_environment", () => Object.keys(process.env).some((name) => !["HOME", "LANG", "LC_ALL", "PATH", "TMPDIR"].includes(name)));
+const PROXIES = EGRESS ? ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS"] : [];
+const ENVIRONMENT = ["HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", ...OPERATORS, ...PROXIES];
+probe("host_environment", () => Object.keys(process.env).some((name) => !ENVIRONMENT.includes(name)));
 probe("write_usr", () => opens("/usr/attack", "w"));
 probe("write_program", () => opens("/program/main.js", "w"));
 probe("init_memory", () => opens("/proc/1/mem"));

@@ -22,15 +22,20 @@ def status(field):
         return next(line.split(":")[1].split()[0] for line in text if line.startswith(field + ":"))
 
 
-def families():
+# Unix sockets in any case; where there is a way out also what speaks to it: TCP, names over UDP, and the list of interfaces.
+TYPES = {1: "stream", 2: "datagram", 3: "raw", 5: "sequence"}
+KNOWN = {(2, 1), (2, 2), (10, 1), (10, 2), (16, 2), (16, 3)} if EGRESS else set()
+
+
+def sockets():
     opened = []
     for family in range(47):
-        if family == socket.AF_UNIX:
-            continue
-        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW, socket.SOCK_SEQPACKET):
+        for kind in TYPES:
+            if family == socket.AF_UNIX or (family, kind) in KNOWN:
+                continue
             try:
                 socket.socket(family, kind).close()
-                opened.append(family)
+                opened.append((family, kind))
             except OSError:
                 pass
     return opened
@@ -48,8 +53,11 @@ def calls(*numbers):
 
 ENVIRONMENT = {
     "HOME", "LANG", "LC_ALL", "MKL_NUM_THREADS", "MPLBACKEND", "MPLCONFIGDIR", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
-    "PATH", "TMPDIR",
+    "PATH", "TMPDIR", *OPERATORS,
 }
+if EGRESS:
+    ENVIRONMENT |= {"http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"}
+    ENVIRONMENT |= {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS"}
 
 probe("host_files", lambda: any(map(os.path.exists, ["/etc/shadow", "/etc/hostname", "/root", "/home", "/sys", "/boot", "/var/log"])))
 probe("host_processes", lambda: sum(name.isdigit() for name in os.listdir("/proc")) > 3)
@@ -67,7 +75,7 @@ probe("chroot", lambda: libc.chroot(b"/work") == 0)
 probe("ptrace_init", lambda: libc.ptrace(16, 1, 0, 0) == 0)
 probe("host_name", lambda: libc.sethostname(b"x", 1) == 0)
 probe("clock", lambda: libc.adjtimex(ctypes.create_string_buffer(b"\x01" + b"\0" * 511)) >= 0)
-probe("sockets", families)
+probe("sockets", sockets)
 probe("interfaces", lambda: [line for line in open("/proc/self/net/dev").readlines()[2:] if line.split(":")[0].strip() != "lo"])
 probe("capabilities", lambda: any(int(status(name), 16) for name in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"]))
 probe("new_privileges", lambda: status("NoNewPrivs") != "1")

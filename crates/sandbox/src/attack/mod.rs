@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Language, Program, Refused, Sandbox, Unwatched};
+use crate::{Language, Profile, Program, Refused, Sandbox, Unwatched};
 
 /// One thing that was tried.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -17,14 +17,49 @@ pub struct Probe {
     pub held: bool,
 }
 
+/// What an attack has to know of the profile, to tell what belongs there from what does not.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    language: Language,
+    has_egress: bool,
+    /// The names of what the operator put into the environment.
+    environment: Vec<String>,
+}
+
+impl Known {
+    pub(crate) fn of(profile: &Profile) -> Self {
+        Self {
+            language: profile.language,
+            has_egress: profile.egress.is_some(),
+            environment: profile.environment.keys().cloned().collect(),
+        }
+    }
+
+    /// The attack, with what it has to know in front of it.
+    fn program(&self) -> String {
+        let names = self.environment.join(" ");
+        match self.language {
+            Language::Python => {
+                let egress = if self.has_egress { "True" } else { "False" };
+                format!("EGRESS, OPERATORS = {egress}, {names:?}.split()\n{}", include_str!("attack.py"))
+            }
+            Language::Bash => include_str!("attack.sh").to_owned(),
+            Language::Node => {
+                let egress = self.has_egress;
+                format!(
+                    "const EGRESS = {egress}, OPERATORS = {names:?}.split(' ');\n{}",
+                    include_str!("attack.js")
+                )
+            }
+        }
+    }
+}
+
 /// Runs the attack in a sandbox of this profile. Fails where the sandbox cannot be built, or the attack did not run to its end.
-pub async fn self_attack(sandbox: &Sandbox, language: Language) -> Result<Vec<Probe>, Refused> {
-    let source = match language {
-        Language::Python => include_str!("attack.py"),
-        Language::Bash => include_str!("attack.sh"),
-        Language::Node => include_str!("attack.js"),
-    };
-    let outcome = sandbox.run(Program::new(source), Arc::new(Unwatched), CancellationToken::new()).await?;
+pub(crate) async fn attack(sandbox: &Sandbox, known: &Known) -> Result<Vec<Probe>, Refused> {
+    let source = known.program();
+    let program = Program::new(source.as_str());
+    let outcome = sandbox.run(program, Arc::new(Unwatched), CancellationToken::new()).await?;
     let probes: Vec<Probe> = outcome.stdout.text.lines().filter_map(read).collect();
     // Each is a call at the beginning of a line: one that is missing was not tried.
     let written = source.lines().filter(|line| is_probe(line)).count();

@@ -34,6 +34,7 @@ pub(super) fn environment() -> Vec<(&'static str, String)> {
     let proxy = format!("http://127.0.0.1:{PROXY_PORT}");
     let of_proxy =
         ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"].map(|name| (name, proxy.clone()));
-    let of_trust = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"];
+    let of_trust =
+        ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS"];
     of_proxy.into_iter().chain(of_trust.map(|name| (name, format!("/program/{AUTHORITIES_FILE}")))).collect()
 }

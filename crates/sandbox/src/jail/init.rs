@@ -256,7 +256,7 @@ fn spawn(settings: &Settings, inside: &Inside, program: Option<[OwnedFd; 3]>) ->
 
 /// Nothing of the host's environment; what programs expect, and one thread for each library that would take all cores.
 fn environment(spawn: &mut Spawn, settings: &Settings) {
-    spawn.env_clear().envs([
+    spawn.env_clear().envs(&settings.environment).envs([
         ("PATH", "/usr/local/bin:/usr/bin:/bin"),
         ("HOME", "/work"),
         ("TMPDIR", "/tmp"),

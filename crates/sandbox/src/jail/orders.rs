@@ -1,7 +1,7 @@
 //! What the gateway and the jail say to one another. Both are on one machine and of one build, and every message is a packet
 //! of its own, with the descriptors that go along.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -33,6 +33,7 @@ pub(crate) struct Settings {
     pub(crate) start: Start,
     pub(crate) preload: Vec<String>,
     pub(crate) layers: BTreeSet<Layer>,
+    pub(crate) environment: BTreeMap<String, String>,
     /// Whether there is a way out, by sockets that are handed out.
     pub(crate) egress: bool,
     pub(crate) fault: Option<(Layer, Fault)>,
@@ -53,6 +54,7 @@ impl Settings {
             start: profile.start,
             preload: profile.preload.clone(),
             layers: profile.layers().clone(),
+            environment: profile.environment.clone(),
             egress: profile.egress.is_some(),
             fault: profile.fault,
             name,
