@@ -22,6 +22,11 @@ pub(crate) struct Kind {
     pub(crate) egress: bool,
 }
 
+/// How many programs the filter is made of; and where an interpreter was forked, the two that end its exceptions besides. As in
+/// `Seccomp_filters` of `/proc/PID/status`.
+pub(crate) const PROGRAMS: usize = 3;
+pub(crate) const FORKED_PROGRAMS: usize = PROGRAMS + 2;
+
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Flags of `clone(2)` that make a namespace.
@@ -347,12 +352,33 @@ pub(crate) fn fingerprint(kind: Kind) -> Result<String, Refused> {
     Ok(hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat())
 }
 
-/// The filter, one program after the other, in hexadecimal: for an interpreter that installs it itself.
-pub(super) fn bytes(kind: Kind) -> Result<Vec<String>, Refused> {
-    let filters = programs(kind).map_err(|error| Refused::new("seccomp", error))?;
+/// What an interpreter that forks itself into sandboxes needs besides, until the fork is confined.
+const UNTIL_CONFINED: [c_long; 3] = [libc::SYS_setns, libc::SYS_keyctl, libc::SYS_capset];
+
+/// Installs the filter with what is needed until a fork is confined. Its forks inherit it, so that its cost, which is most of
+/// what confining one takes, is paid once.
+pub(super) fn install_until_confined(kind: Kind) -> Result<(), Refused> {
+    let layer = |error: &dyn std::fmt::Display| Refused::new("seccomp", error);
+    let filters = programs_but(kind, &UNTIL_CONFINED).map_err(|error| layer(&error))?;
+    filters.iter().try_for_each(|filter| apply_filter(filter)).map_err(|error| layer(&error))
+}
+
+/// What takes that away again, one program after the other, in hexadecimal: a fork installs it itself, and then has the filter
+/// that every other sandbox has.
+pub(super) fn rest() -> Result<Vec<String>, Refused> {
+    let refused = |error: seccompiler::BackendError| Refused::new("seccomp", error);
+    let build = |calls: &[c_long], code: i32| -> Result<BpfProgram, seccompiler::BackendError> {
+        let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+        let rules = calls.iter().map(|call| (*call, Vec::new())).collect();
+        let errno = SeccompAction::Errno(code.unsigned_abs());
+        SeccompFilter::new(rules, SeccompAction::Allow, errno, arch)?.try_into()
+    };
+    let (forbidden, unknown): (Vec<c_long>, Vec<c_long>) =
+        UNTIL_CONFINED.iter().partition(|call| FORBIDDEN.contains(call));
+    let filters = [build(&unknown, libc::ENOSYS), build(&forbidden, libc::EPERM)];
     let hex =
         |filter: &BpfProgram| filter.iter().flat_map(step_bytes).map(|byte| format!("{byte:02x}")).collect();
-    Ok(filters.iter().map(hex).collect())
+    filters.into_iter().map(|filter| filter.map(|filter| hex(&filter)).map_err(refused)).collect()
 }
 
 /// `struct sock_filter` (`include/uapi/linux/filter.h`).
@@ -364,7 +390,15 @@ fn step_bytes(step: &sock_filter) -> [u8; 8] {
 /// Memory that belongs to no process's address space, and so to no limit but a cgroup's.
 const UNCOUNTED: [i64; 4] = [libc::SYS_memfd_create, libc::SYS_shmget, libc::SYS_msgget, libc::SYS_semget];
 
-fn programs(kind: Kind) -> Result<[BpfProgram; 3], seccompiler::BackendError> {
+fn programs(kind: Kind) -> Result<[BpfProgram; PROGRAMS], seccompiler::BackendError> {
+    programs_but(kind, &[])
+}
+
+/// The filter, but for some calls that it lets through.
+fn programs_but(
+    kind: Kind,
+    let_through: &[c_long],
+) -> Result<[BpfProgram; PROGRAMS], seccompiler::BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let errno = |code: i32| SeccompAction::Errno(code.unsigned_abs());
     let build = |rules: Rules,
@@ -373,9 +407,17 @@ fn programs(kind: Kind) -> Result<[BpfProgram; 3], seccompiler::BackendError> {
      -> Result<BpfProgram, seccompiler::BackendError> {
         SeccompFilter::new(rules, otherwise, then, arch)?.try_into()
     };
+    let with = |mut rules: Rules| {
+        rules.extend(let_through.iter().map(|call| (*call, Vec::new())));
+        rules
+    };
+    let without = |mut rules: Rules| {
+        rules.retain(|call, _| !let_through.contains(call));
+        rules
+    };
     Ok([
-        build(allowed(kind)?, errno(libc::ENOSYS), SeccompAction::Allow)?,
-        build(forbidden()?, SeccompAction::Allow, errno(libc::EPERM))?,
+        build(with(allowed(kind)?), errno(libc::ENOSYS), SeccompAction::Allow)?,
+        build(without(forbidden()?), SeccompAction::Allow, errno(libc::EPERM))?,
         build(foreign_sockets(kind.egress)?, SeccompAction::Allow, errno(libc::EAFNOSUPPORT))?,
     ])
 }

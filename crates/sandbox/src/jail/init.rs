@@ -118,7 +118,8 @@ fn put_up_layers(settings: &Settings, go: PipeReader) -> Result<(Inside, u32, Ve
             handed_out.push(rules);
         }
     }
-    if settings.wants(Layer::Seccomp)? {
+    // Where an interpreter is forked in, that has the filter: nobody's program runs in this process, nor is started by it.
+    if settings.wants(Layer::Seccomp)? && !settings.forks() {
         filter::install(settings.filter())?;
     }
     Ok((Inside { given: place.given, interpreter: place.interpreter }, landlock_abi, handed_out))
@@ -277,8 +278,7 @@ pub(super) fn become_zygote(settings: &Settings, socket: &OwnedFd) -> Result<Inf
     sys::close_except(&mut vec![socket.as_raw_fd()]).map_err(Refused::jail)?;
     let place = root::build_bare(settings)?;
     confine::keep_only_the_right_to_enter()?;
-    let filters =
-        if settings.wants(Layer::Seccomp)? { filter::bytes(settings.filter())? } else { Vec::new() };
+    let filters = if settings.wants(Layer::Seccomp)? { filter::rest()? } else { Vec::new() };
     let told = serde_json::json!({
         "modules": settings.preload,
         "uid": UID,
@@ -290,6 +290,9 @@ pub(super) fn become_zygote(settings: &Settings, socket: &OwnedFd) -> Result<Inf
         "landlock": settings.wants(Layer::Landlock)?,
         "filters": filters,
     });
+    if settings.wants(Layer::Seccomp)? {
+        filter::install_until_confined(settings.filter())?;
+    }
     let handed_on = rustix::io::dup(socket).map_err(Refused::jail)?;
     let mut spawn = Spawn::new(place);
     spawn.args(settings.language.flags()).args(["-S", "-c", &format!("{DRIVER}\n{ZYGOTE}")]);

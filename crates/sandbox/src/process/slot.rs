@@ -183,7 +183,7 @@ async fn build(profile: Arc<Profile>, nursery: Arc<Nursery>) -> Result<Slot, Ref
     if profile.language == Language::Python {
         hear_ready(&mut frames, &stderr).await?;
     }
-    verify::verify(&profile, pid, host_uid, life.cgroup.as_ref())?;
+    verify::verify(&profile, pid, host_uid, life.cgroup.as_ref(), forks)?;
     let built = Instant::now();
     Ok(Slot {
         profile,

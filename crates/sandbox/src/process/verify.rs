@@ -4,7 +4,7 @@ use std::fs;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use super::cgroup::Cgroup;
-use crate::jail::UID;
+use crate::jail::{UID, filter};
 use crate::{Layer, Profile, Refused, Resources};
 
 /// What a namespace is called in `/proc`, and the layer that wants it.
@@ -32,6 +32,7 @@ pub(super) fn verify(
     pid: u32,
     host_uid: u32,
     cgroup: Option<&Cgroup>,
+    is_forked: bool,
 ) -> Result<(), Refused> {
     let missing = |layer: Layer, what: String| Err(Refused::new(layer.as_str(), what));
     let status = fs::read_to_string(format!("/proc/{pid}/status")).map_err(Refused::jail)?;
@@ -75,8 +76,17 @@ pub(super) fn verify(
             }
         }
     }
-    if profile.has(Layer::Seccomp) && field("Seccomp") != "2" {
-        return missing(Layer::Seccomp, "it has no system call filter".into());
+    if profile.has(Layer::Seccomp) {
+        if field("Seccomp") != "2" {
+            return missing(Layer::Seccomp, "it has no system call filter".into());
+        }
+        let wanted = if is_forked { filter::FORKED_PROGRAMS } else { filter::PROGRAMS };
+        if field("Seccomp_filters") != wanted.to_string() {
+            return missing(
+                Layer::Seccomp,
+                format!("of {wanted} filters it has {}", field("Seccomp_filters")),
+            );
+        }
     }
     if profile.has(Layer::Limits) {
         let limits = fs::read_to_string(format!("/proc/{pid}/limits")).map_err(Refused::jail)?;
