@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, Kernel};
+use crate::gvisor::Gvisor;
 use crate::process::Process;
 use crate::{Isolation, Outcome, Profile, Program, Refused, Unwatched, Watch};
 
@@ -19,8 +20,9 @@ impl Sandbox {
     /// Takes a profile; nothing is started yet.
     #[must_use]
     pub fn new(profile: Profile) -> Self {
-        let backend: Arc<dyn Backend> = match profile.isolation {
+        let backend: Arc<dyn Backend> = match profile.isolation.clone() {
             Isolation::Process => Arc::new(Process::new(profile)),
+            Isolation::Gvisor(settings) => Arc::new(Gvisor::new(profile, settings)),
         };
         Self(backend)
     }

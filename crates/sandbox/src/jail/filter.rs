@@ -325,7 +325,7 @@ const FORBIDDEN: &[c_long] = &[
 ];
 
 /// Installs the filter, for this process and all that it starts.
-pub(super) fn install(resources: Resources) -> Result<(), Refused> {
+pub(crate) fn install(resources: Resources) -> Result<(), Refused> {
     let filters = programs(resources).map_err(|error| Refused::new("seccomp", error))?;
     filters.iter().try_for_each(|filter| apply_filter(filter)).map_err(|error| Refused::new("seccomp", error))
 }

@@ -271,7 +271,7 @@ fn spawn(settings: &Settings, inside: &Inside, program: Option<[OwnedFd; 3]>) ->
 }
 
 /// Nothing of the host's environment; what programs expect, and one thread for each library that would take all cores.
-fn environment(spawn: &mut Spawn, language: Language) {
+pub(crate) fn environment(spawn: &mut Spawn, language: Language) {
     spawn.env_clear().envs([
         ("PATH", "/usr/local/bin:/usr/bin:/bin"),
         ("HOME", "/work"),
@@ -317,7 +317,7 @@ pub(super) fn become_zygote(settings: &Settings, socket: &OwnedFd) -> Result<Inf
 }
 
 /// Where an interpreter is, as it is seen from here.
-pub(super) fn interpreter(language: Language, below: &Path) -> Result<&'static str, Refused> {
+pub(crate) fn interpreter(language: Language, below: &Path) -> Result<&'static str, Refused> {
     let is_there = |path: &&&str| below.join(path.trim_start_matches('/')).exists();
     language.interpreters().iter().find(is_there).copied().ok_or_else(|| {
         Refused::new("interpreter", format!("there is no `{}`", language.interpreters().join("` and no `")))
