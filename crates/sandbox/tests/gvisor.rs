@@ -256,7 +256,7 @@ fn output_comes_while_the_program_runs() {
     });
     let heard = heard.0.lock().unwrap();
     assert_eq!(heard.iter().map(|(stream, _)| *stream).collect::<Vec<_>>(), [Stream::Stdout, Stream::Stderr]);
-    assert!(heard[1].1 - heard[0].1 > Duration::from_millis(700), "{heard:?}");
+    assert!(heard[1].1 > heard[0].1 + Duration::from_millis(700), "{heard:?}");
 }
 
 /// A root with bash and its libraries and nothing else.
@@ -452,7 +452,7 @@ fn is_running(argument: &str) -> bool {
 
 fn time_is_up_even_for_a_grandchild() {
     let mut profile = python();
-    profile.limits.wall = Duration::from_millis(2000);
+    profile.limits.wall = Duration::from_secs(2);
     let began = Instant::now();
     let outcome = play(
         &profile,

@@ -57,7 +57,7 @@ fn sentry(init: u32) -> Option<u32> {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         line.split(|byte| *byte == 0).any(|word| word == b"boot")
     };
-    children(init).into_iter().flat_map(|runsc| children(runsc)).find(is_sentry)
+    children(init).into_iter().flat_map(children).find(is_sentry)
 }
 
 fn children(pid: u32) -> Vec<u32> {
