@@ -26,6 +26,10 @@ use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     ringfence_sandbox::enter_if_jail();
+    if std::env::args().nth(1).is_some_and(|argument| argument == GATEWAY) {
+        play(&python(), "while True: pass");
+        return ExitCode::FAILURE;
+    }
     let tests: &[(&str, fn())] = &[
         ("a_program_runs_and_its_receipt_says_on_what", a_program_runs_and_its_receipt_says_on_what),
         (
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         ("long_output_keeps_its_head_and_tail", long_output_keeps_its_head_and_tail),
         ("who_no_longer_wants_it_stops_it", who_no_longer_wants_it_stops_it),
         ("who_drops_it_destroys_it", who_drops_it_destroys_it),
+        ("a_gateway_that_dies_takes_its_sandboxes_along", a_gateway_that_dies_takes_its_sandboxes_along),
         ("a_runsc_that_does_not_start_refuses_the_run", a_runsc_that_does_not_start_refuses_the_run),
         ("nothing_is_left_after_many_runs", nothing_is_left_after_many_runs),
     ];
@@ -386,18 +391,12 @@ except OSError:
     pass
 print(count, flush=True)
 ";
-    let profile = python();
-    let outcome = play(&profile, attack);
-    let count = outcome.stdout.text.trim().parse::<u32>();
-    // The sentry counts processes no more than its host lets it: it may end with them.
-    let is_held =
-        count.as_ref().is_ok_and(|count| *count < 400) || outcome.ended == Ended::Signal(libc_kill());
-    assert!(is_held, "{count:?} {:?} {}", outcome.ended, outcome.stderr.text);
-    assert!(outcome.receipt.nothing_left);
-}
-
-fn libc_kill() -> i32 {
-    rustix::process::Signal::KILL.as_raw()
+    let held: u32 = printed(&python(), attack).parse().unwrap();
+    assert!(held < 40, "{held} processes");
+    let mut profile = python();
+    (profile.limits.processes, profile.limits.memory_bytes) = (64, 1 << 30);
+    let control: u32 = printed(&profile, attack).parse().unwrap();
+    assert!((41..70).contains(&control), "the control: with a wider limit there are more, {control}");
 }
 
 fn a_memory_bomb_is_held() {
@@ -433,13 +432,7 @@ except OSError as error:
 
 /// Processes of the backend, of this test's own: the launcher is this process's child.
 fn processes() -> usize {
-    let own = format!(" {} ", std::process::id());
-    let is_ours = |path: &Path| {
-        let read = |name: &str| std::fs::read(path.join(name)).unwrap_or_default();
-        let is_launcher = read("cmdline").starts_with(b"ringfence-gvisor\0");
-        is_launcher && String::from_utf8_lossy(&read("stat")).contains(&own)
-    };
-    std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| is_ours(&entry.path())).count()
+    processes_of("ringfence-gvisor", std::process::id()).len()
 }
 
 /// Whether some process of the host has this among its arguments.
@@ -512,6 +505,52 @@ fn who_drops_it_destroys_it() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
+}
+
+/// The word that makes this executable a gateway with one sandbox.
+const GATEWAY: &str = "be-a-gateway";
+
+fn a_gateway_that_dies_takes_its_sandboxes_along() {
+    let own = std::env::current_exe().unwrap();
+    let mut gateway = std::process::Command::new(own).arg(GATEWAY).spawn().unwrap();
+    let first = |above: u32| processes_of("ringfence-gvisor", above).first().copied();
+    let launcher = wait_for("it has a launcher", || first(gateway.id()));
+    let init = wait_for("the launcher has an init", || first(launcher));
+    let has_parent =
+        |pid| std::fs::read_dir("/proc").unwrap().flatten().any(|entry| parent(&entry.path()) == Some(pid));
+    wait_for("init has `runsc`", || has_parent(init).then_some(()));
+    gateway.kill().unwrap();
+    gateway.wait().unwrap();
+    let is_there = |pid: u32| parent(Path::new(&format!("/proc/{pid}"))).is_some();
+    wait_for("nothing is left", || (!is_there(launcher) && !is_there(init)).then_some(()));
+    let cgroups = format!("ringfence-gvisor-{}-", gateway.id());
+    assert!(!find(Path::new("/sys/fs/cgroup"), &cgroups, 4), "a cgroup is left");
+}
+
+fn wait_for<T>(what: &str, found: impl Fn() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not within its time: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn parent(process: &Path) -> Option<u32> {
+    let stat = std::fs::read_to_string(process.join("stat")).ok()?;
+    // State and parent come after the name, which may have anything in it.
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+fn processes_of(name: &str, above: u32) -> Vec<u32> {
+    let is_one = |path: &Path| {
+        let line = std::fs::read(path.join("cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).next() == Some(name.as_bytes()) && parent(path) == Some(above)
+    };
+    let found = std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| is_one(&entry.path()));
+    found.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 fn a_runsc_that_does_not_start_refuses_the_run() {

@@ -8,11 +8,10 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::launcher::{News, Told};
+use super::launcher::{News, ToInit, Told};
 use super::slot::{END_MAX, Slot};
 use super::talk::{ARTIFACT, BYTES, COLLECT, COLLECTED, DONE, ENDED, LEFT_OUT, PROGRAM, Said, VALUE};
 use crate::jail::filter;
-use crate::jail::orders::Command;
 use crate::process::artifacts::{Collected, Received};
 use crate::process::cgroup::{Cgroup, Usage};
 use crate::process::{Outputs, in_memory, microseconds};
@@ -20,6 +19,8 @@ use crate::{Ended, Language, Outcome, Program, Receipt, Refused, Stream, Used, W
 
 /// How long the guest may take to hand out what the program left.
 const COLLECT_MAX: Duration = Duration::from_secs(10);
+/// How long init may take to reap `runsc`, before it is killed itself.
+const REAPED_MAX: Duration = Duration::from_millis(500);
 /// The layers that are in force here. Landlock would keep `runsc` from building its own walls, and user namespaces inside are the
 /// sentry's, which the filter refuses.
 const LAYERS: [&str; 9] = [
@@ -160,7 +161,7 @@ impl Slot {
         use std::os::fd::AsFd as _;
         let written = spawn_blocking(move || in_memory(files)).await.map_err(Refused::jail)?;
         let (files, memory) = written.map_err(|error| Refused::new("input", error))?;
-        let told = self.words.send(&Command::Write { files }, &[memory.as_fd()]).await;
+        let told = self.words.send(&ToInit::Write { files }, &[memory.as_fd()]).await;
         told.map_err(Refused::jail)?;
         match self.words.receive::<News>().await.map_err(Refused::jail)? {
             Some((News::Written, _)) => Ok(()),
@@ -204,15 +205,25 @@ impl Slot {
         cancelled: &CancellationToken,
     ) -> Result<Outcome, Refused> {
         let collected = if part.is_up { self.collect(true, cancelled).await } else { Collected::default() };
-        self.life.kill();
+        let counted = self.stop().await;
         outputs.drain(&self.stdout, &self.stderr).await;
-        let (usage, nothing_left) = self.bury().await?;
+        let (usage, nothing_left) = self.bury(counted).await?;
         self.outcome(part, outputs, usage, collected, nothing_left)
     }
 
-    /// Waits until everything that was killed is gone. What it used, and whether nothing is left.
-    pub(super) async fn bury(&mut self) -> Result<(Usage, bool), Refused> {
-        let counted = self.counted().await;
+    /// Ends everything. What its processes used, by those who reaped them; none where something did not end.
+    pub(super) async fn stop(&mut self) -> Option<Usage> {
+        if self.life.cgroup.is_none() && self.words.send(&ToInit::End, &[]).await.is_ok() {
+            if let Some(counted) = self.counted(REAPED_MAX).await {
+                return Some(counted);
+            }
+        }
+        self.life.kill();
+        self.counted(END_MAX).await
+    }
+
+    /// Removes what is left of it. What it used, and whether nothing is left.
+    pub(super) async fn bury(&mut self, counted: Option<Usage>) -> Result<(Usage, bool), Refused> {
         let is_dead = counted.is_some();
         let mut usage = counted.unwrap_or_default();
         if let Some(mut cgroup) = self.life.cgroup.take() {
@@ -230,7 +241,7 @@ impl Slot {
     }
 
     /// What the launcher says once all have ended.
-    async fn counted(&self) -> Option<Usage> {
+    async fn counted(&self, most: Duration) -> Option<Usage> {
         let gone = async {
             while let Ok(Some((news, _))) = self.words.receive::<News>().await {
                 if let News::Gone { cpu_us, memory_peak_bytes } = news {
@@ -240,7 +251,7 @@ impl Slot {
             }
             None
         };
-        timeout(END_MAX, gone).await.ok().flatten()
+        timeout(most, gone).await.ok().flatten()
     }
 
     fn outcome(

@@ -12,23 +12,24 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::process::{
-    DumpableBehavior, Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, pidfd_open,
-    set_dumpable_behavior, set_parent_process_death_signal, setrlimit,
+    DumpableBehavior, Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, getrlimit, pidfd_open,
+    set_dumpable_behavior, set_parent_process_death_signal, setrlimit, wait,
 };
 use rustix::thread::{Gid, Uid, set_thread_res_gid, set_thread_res_uid};
 
 use super::bundle::{self, Place};
-use super::launcher::{News, Order};
-use crate::jail::orders::{self, receive, send};
+use super::launcher::{News, Order, ToInit};
+use crate::jail::orders::{receive, send};
 use crate::profile::GvisorSettings;
 use crate::{Refused, Resources};
 
 /// Threads of `runsc` itself: the sentry's, the gofer's, and of the one that waits for both.
 const THREADS: u64 = 160;
 
-/// What the cgroup counts, or each user namespace: a thread inside is one of the sentry's and one that it traces.
+/// What the cgroup counts, or the user namespace: for one process inside some five of the host's, the one that is traced and
+/// threads of the sentry's. The sentry itself refuses a process too many; this is for one that no longer does, and it ends it.
 pub(super) fn threads(processes: u64) -> u64 {
-    processes.saturating_mul(2).saturating_add(THREADS)
+    processes.saturating_mul(6).saturating_add(THREADS)
 }
 
 pub(super) fn main(order: &Order, words: &OwnedFd, go: PipeReader, descriptors: Vec<OwnedFd>) -> ! {
@@ -121,7 +122,7 @@ fn live(words: &OwnedFd, place: &Place, mut runsc: Child) -> Result<(), Refused>
         let [told, has_ended] = fds.map(|fd| !fd.revents().is_empty());
         if told {
             let Some((command, descriptors)) = receive(words).map_err(Refused::jail)? else { return Ok(()) };
-            let orders::Command::Write { files } = command else { continue };
+            let ToInit::Write { files } = command else { return Ok(end(&mut runsc)) };
             let memory =
                 descriptors.into_iter().next().ok_or_else(|| Refused::jail("files without bytes"))?;
             write_files(place, &files, memory).map_err(|error| Refused::new("input", error))?;
@@ -131,6 +132,12 @@ fn live(words: &OwnedFd, place: &Place, mut runsc: Child) -> Result<(), Refused>
             return send(words, &News::RunscEnded { status }, &[]).map_err(Refused::jail);
         }
     }
+}
+
+/// With `runsc run` go those that it started.
+fn end(runsc: &mut Child) {
+    let _gone_already = runsc.kill();
+    while let Ok(_) | Err(Errno::INTR) = wait(WaitOptions::empty()) {}
 }
 
 /// Copies files out of the memory that the gateway has filled, to where the sandbox sees them and cannot write.

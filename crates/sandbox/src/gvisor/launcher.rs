@@ -82,6 +82,15 @@ pub(super) enum News {
     },
 }
 
+/// From the gateway to init.
+#[derive(Deserialize, Serialize)]
+pub(super) enum ToInit {
+    /// Write these files, which stand in the memory that comes along, one after the other.
+    Write { files: Vec<(String, u64)> },
+    /// End `runsc` and reap all of it, so that what it used is counted where no cgroup does.
+    End,
+}
+
 /// From the gateway to the launcher; between the two it talks to init alone.
 #[derive(Deserialize, Eq, PartialEq, Serialize)]
 pub(super) enum Told {

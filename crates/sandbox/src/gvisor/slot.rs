@@ -98,8 +98,8 @@ impl Slot {
 
     /// Ends it unused.
     pub(super) async fn discard(mut self) -> Result<(), Refused> {
-        self.life.kill();
-        let (_, nothing_left) = self.bury().await?;
+        let counted = self.stop().await;
+        let (_, nothing_left) = self.bury(counted).await?;
         if nothing_left {
             Ok(())
         } else {
