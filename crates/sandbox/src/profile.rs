@@ -201,7 +201,9 @@ pub enum Isolation {
     /// The built-in backend: Linux's own walls.
     #[default]
     Process,
-    /// gVisor: a kernel of its own, written in Go, between the program and the host's.
+    /// gVisor: a kernel of its own, written in Go, between the program and the host's. What of the profile's layers it has is always
+    /// in force, and none can be taken away; it has no Landlock, and a sentry in its place. Nothing waits ready, and nothing is
+    /// loaded first.
     Gvisor(GvisorSettings),
 }
 

@@ -19,6 +19,8 @@ use crate::{Ended, Language, Outcome, Program, Receipt, Refused, Stream, Used, W
 
 /// How long the guest may take to hand out what the program left.
 const COLLECT_MAX: Duration = Duration::from_secs(10);
+/// How long the guest may take to take a program.
+const HAND_OVER_MAX: Duration = Duration::from_secs(10);
 /// How long init may take to reap `runsc`, before it is killed itself.
 const REAPED_MAX: Duration = Duration::from_millis(500);
 /// The layers that are in force here. Landlock would keep `runsc` from building its own walls, and user namespaces inside are the
@@ -88,9 +90,19 @@ impl Slot {
     ) -> Result<Part, Refused> {
         let most = self.profile.limits.wall;
         let wall = program.wall_max.map_or(most, |wall| wall.min(most));
-        self.hand_over(program, is_session).await?;
+        // A guest that an earlier program of the session has harmed may not listen.
+        let handed_over = tokio::select! {
+            biased;
+            () = cancelled.cancelled() => None,
+            handed_over = timeout(HAND_OVER_MAX, self.hand_over(program, is_session)) => Some(handed_over),
+        };
         let began = Instant::now();
         let part = |ended, is_up| Part { ended, value: None, wall: began.elapsed(), goes_on: false, is_up };
+        match handed_over {
+            None => return Ok(part(Ended::Cancelled, false)),
+            Some(Err(_)) => return Err(Refused::new("gvisor", "its guest did not take the program")),
+            Some(Ok(handed_over)) => handed_over?,
+        }
         let killed = Ended::Signal(libc::SIGKILL);
         let deadline = tokio::time::sleep(wall);
         tokio::pin!(deadline);
@@ -213,10 +225,11 @@ impl Slot {
 
     /// Ends everything. What its processes used, by those who reaped them; none where something did not end.
     pub(super) async fn stop(&mut self) -> Option<Usage> {
-        if self.life.cgroup.is_none() && self.words.send(&ToInit::End, &[]).await.is_ok() {
-            if let Some(counted) = self.counted(REAPED_MAX).await {
-                return Some(counted);
-            }
+        if self.life.cgroup.is_none()
+            && self.words.send(&ToInit::End, &[]).await.is_ok()
+            && let Some(counted) = self.counted(REAPED_MAX).await
+        {
+            return Some(counted);
         }
         self.life.kill();
         self.counted(END_MAX).await

@@ -3,6 +3,7 @@
 //! is up before the program is known.
 
 use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
@@ -80,7 +81,9 @@ fn serve(task: &Task, gateway: &Gateway, mut orders: UnixStream) -> Result<(), R
             (talk::PROGRAM, Some(driver)) => driver.write_all(&told.bytes).map_err(Refused::jail)?,
             (talk::PROGRAM, None) => {
                 let file = format!("/program/{}", task.language.file_name());
-                start(task, gateway, &[&file])?;
+                let child = start(task, &[&file])?;
+                let gateway = gateway.clone();
+                std::thread::spawn(move || say_end(&gateway, child, || ()));
             }
             (talk::COLLECT, _) => {
                 if told.status == 1 {
@@ -101,35 +104,43 @@ fn start_driver(task: &Task, gateway: &Gateway) -> Result<UnixStream, Refused> {
     // Without CLOEXEC, so that it comes along.
     let handed_on = rustix::io::dup(&theirs).map_err(Refused::jail)?;
     let (source, number) = (format!("{DRIVER}\nmain()\n"), handed_on.as_raw_fd().to_string());
-    start(task, gateway, &["-S", "-c", &source, &number])?;
-    let (mut driver, gateway) = (ours.try_clone().map_err(Refused::jail)?, gateway.clone());
-    std::thread::spawn(move || {
-        while let Ok(said) = talk::read(&mut driver) {
-            let is_known = [talk::READY, talk::DONE, talk::VALUE].contains(&said.kind);
-            if !is_known || gateway.say(said.kind, said.status, &said.bytes).is_err() {
-                return;
-            }
-        }
-    });
+    let child = start(task, &["-S", "-c", &source, &number])?;
+    let mut driver = ours.try_clone().map_err(Refused::jail)?;
+    let to_end = ours.try_clone().map_err(Refused::jail)?;
+    let (of_driver, of_end) = (gateway.clone(), gateway.clone());
+    let passing = std::thread::spawn(move || pass_on(&of_driver, &mut driver));
+    // A child of the interpreter may hold the driver's end open; what the driver itself has said is there by now.
+    let all_is_said = move || {
+        let _gone_already = to_end.shutdown(Shutdown::Read);
+        let _it_panicked = passing.join();
+    };
+    std::thread::spawn(move || say_end(&of_end, child, all_is_said));
     Ok(ours)
 }
 
-fn start(task: &Task, gateway: &Gateway, arguments: &[&str]) -> Result<(), Refused> {
+fn pass_on(gateway: &Gateway, driver: &mut UnixStream) {
+    while let Ok(said) = talk::read(driver) {
+        let is_known = [talk::READY, talk::DONE, talk::VALUE].contains(&said.kind);
+        if !is_known || gateway.say(said.kind, said.status, &said.bytes).is_err() {
+            return;
+        }
+    }
+}
+
+fn start(task: &Task, arguments: &[&str]) -> Result<Child, Refused> {
     let mut spawn = Command::new(&task.interpreter);
     spawn.args(task.language.flags()).args(arguments);
     environment(&mut spawn, task.language);
     let started = spawn.current_dir("/work").stdin(Stdio::null()).spawn();
     let interpreter = &task.interpreter;
-    let child = started.map_err(|error| {
+    started.map_err(|error| {
         Refused::new("interpreter", format!("`{interpreter}` could not be started: {error}"))
-    })?;
-    let gateway = gateway.clone();
-    std::thread::spawn(move || say_end(&gateway, child));
-    Ok(())
+    })
 }
 
-fn say_end(gateway: &Gateway, mut child: Child) {
+fn say_end(gateway: &Gateway, mut child: Child, all_is_said: impl FnOnce()) {
     let Ok(status) = child.wait() else { return };
+    all_is_said();
     let status = status.signal().map_or_else(|| status.code().unwrap_or(1), |signal| -signal);
     let _nobody_listens = gateway.say(talk::ENDED, status, b"");
 }

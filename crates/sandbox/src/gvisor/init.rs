@@ -122,7 +122,10 @@ fn live(words: &OwnedFd, place: &Place, mut runsc: Child) -> Result<(), Refused>
         let [told, has_ended] = fds.map(|fd| !fd.revents().is_empty());
         if told {
             let Some((command, descriptors)) = receive(words).map_err(Refused::jail)? else { return Ok(()) };
-            let ToInit::Write { files } = command else { return Ok(end(&mut runsc)) };
+            let ToInit::Write { files } = command else {
+                end(&mut runsc);
+                return Ok(());
+            };
             let memory =
                 descriptors.into_iter().next().ok_or_else(|| Refused::jail("files without bytes"))?;
             write_files(place, &files, memory).map_err(|error| Refused::new("input", error))?;
