@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::{clients, fuzz, layers, step};
+use crate::{clients, fuzz, gvisor, layers, step};
 
 /// How long each fuzz target runs here; `cargo xtask fuzz` runs longer.
 const FUZZ_SECONDS: u64 = 10;
@@ -12,6 +12,7 @@ pub(crate) fn run() -> Result<(), String> {
     layers::run()?;
     step::cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"])?;
     let mut skipped = clients::install();
+    skipped.extend(gvisor::install());
     step::cargo(&["build", "--workspace", "--quiet"])?;
     tests()?;
     step::cargo(&["test", "--workspace", "--doc", "--quiet"])?;

@@ -4,6 +4,7 @@
 mod check;
 mod clients;
 mod fuzz;
+mod gvisor;
 mod layers;
 mod step;
 

@@ -10,6 +10,7 @@
 mod attack;
 mod backend;
 pub mod egress;
+mod gvisor;
 mod jail;
 mod outcome;
 mod probe;
@@ -25,7 +26,9 @@ pub use attack::Probe;
 pub use jail::enter_if_jail;
 pub use outcome::{Artifact, Captured, Ended, LeftOut, Outcome, Receipt, Refused, Used};
 pub use probe::{Machine, probe, strongest};
-pub use profile::{Fault, Isolation, Language, Layer, Limits, Profile, Resources, Root, Start, WayOut};
+pub use profile::{
+    Fault, GvisorSettings, Isolation, Language, Layer, Limits, Profile, Resources, Root, Start, WayOut,
+};
 pub use program::{InputFile, Program};
 pub use sandbox::{Sandbox, Session, run};
 pub use watch::{Stream, Unwatched, Watch};

@@ -75,6 +75,9 @@ pub struct LeftOut {
 pub struct Receipt {
     /// What built the sandbox: `process`, `gvisor`.
     pub backend: String,
+    /// What of it the program ran on: for `gvisor` its platform; empty for `process`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub platform: String,
     /// The layers that were in force.
     pub layers: Vec<String>,
     /// The Landlock ABI in use; 0 where the layer is off.

@@ -205,6 +205,26 @@ pub enum Isolation {
     /// The built-in backend: Linux's own walls.
     #[default]
     Process,
+    /// gVisor: a kernel of its own, written in Go, between the program and the host's. What of the profile's layers it has is always
+    /// in force, and none can be taken away; it has no Landlock, and a sentry in its place. Nothing waits ready, and nothing is
+    /// loaded first.
+    Gvisor(GvisorSettings),
+}
+
+/// How gVisor is run.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GvisorSettings {
+    /// Where `runsc` is, an absolute path.
+    pub runtime: PathBuf,
+    /// How the sentry gets hold of the program's system calls: a platform that this `runsc` has, as `ptrace`, `systrap`, `kvm`.
+    pub platform: String,
+}
+
+impl Default for GvisorSettings {
+    fn default() -> Self {
+        Self { runtime: PathBuf::from("/usr/bin/runsc"), platform: "ptrace".to_owned() }
+    }
 }
 
 /// A layer that a test makes fail, to see that nothing runs without it.

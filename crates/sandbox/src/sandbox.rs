@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attack::{Known, Probe, attack};
 use crate::backend::{Backend, Kernel};
+use crate::gvisor::Gvisor;
 use crate::process::Process;
 use crate::{Isolation, Outcome, Profile, Program, Refused, Unwatched, Watch};
 
@@ -24,8 +25,9 @@ impl Sandbox {
     #[must_use]
     pub fn new(profile: Profile) -> Self {
         let known = Known::of(&profile);
-        let backend: Arc<dyn Backend> = match profile.isolation {
+        let backend: Arc<dyn Backend> = match profile.isolation.clone() {
             Isolation::Process => Arc::new(Process::new(profile)),
+            Isolation::Gvisor(settings) => Arc::new(Gvisor::new(profile, settings)),
         };
         Self { backend, known }
     }

@@ -1,10 +1,11 @@
 //! `ringfence doctor`: what this machine can enforce, what it cannot, and what to do about it.
 
 use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 
 use owo_colors::OwoColorize as _;
-use ringfence_sandbox::{Language, Refused, Sandbox, probe, strongest};
+use ringfence_sandbox::{GvisorSettings, Isolation, Language, Refused, Sandbox, probe, strongest};
 use serde::Serialize;
 use serde_json::json;
 
@@ -39,8 +40,12 @@ impl Finding {
 pub(crate) async fn run(as_json: bool) -> Result<ExitCode, Failure> {
     let mut findings = vec![kernel(), landlock(), resources()];
     for (what, language) in [("Python", Language::Python), ("Bash", Language::Bash)] {
-        findings.push(interpreter(what, language).await);
+        findings.push(interpreter(what, language, Isolation::Process).await);
     }
+    findings.push(where_it_is("Node", "/usr/bin/node", Language::Node, Isolation::Process).await);
+    let gvisor = GvisorSettings::default();
+    let runtime = gvisor.runtime.display().to_string();
+    findings.push(where_it_is("gVisor", &runtime, Language::Python, Isolation::Gvisor(gvisor)).await);
     let is_fine = findings.iter().all(|finding| finding.fine);
     if as_json {
         print::json(&json!({ "fine": is_fine, "findings": findings }));
@@ -117,10 +122,20 @@ fn resources() -> Finding {
     )
 }
 
+/// What only a project needs that names it.
+async fn where_it_is(what: &'static str, path: &str, language: Language, isolation: Isolation) -> Finding {
+    if Path::new(path).exists() {
+        interpreter(what, language, isolation).await
+    } else {
+        Finding::fine(what, format!("not installed (`{path}`); only a project that names it needs it"))
+    }
+}
+
 /// Whether programs of a language run, and the sandbox holds against an attack by one.
-async fn interpreter(what: &'static str, language: Language) -> Finding {
+async fn interpreter(what: &'static str, language: Language, isolation: Isolation) -> Finding {
     let probes = match strongest(language) {
-        Ok(profile) => {
+        Ok(mut profile) => {
+            profile.isolation = isolation;
             let sandbox = Sandbox::new(profile);
             let probes = sandbox.self_attack().await;
             sandbox.close().await;
@@ -156,6 +171,7 @@ pub(super) fn advice(refused: &Refused) -> String {
             "in a container, leave `/proc` unmasked (Docker: `--security-opt systempaths=unconfined`) and let it mount"
         }
         "landlock" => "boot a kernel of 5.19 or later with `landlock` in its `lsm=` list",
+        "gvisor" => "install Debian's `runsc`, or name another by `runtime`; see the reason for what it said",
         "limits" => {
             "run the gateway where it may make cgroups (systemd: `Delegate=yes`), or write `resources = \"rlimits\"` for the sandbox and read in SECURITY.md what that is"
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ringfence_actions::file::Table;
 use ringfence_core::Problem;
 use ringfence_sandbox::egress::{Declared, DeclaredCredential, DeclaredRule, Entry, Limits as EgressLimits};
-use ringfence_sandbox::{Language, Limits, Profile, Resources, Root, Start};
+use ringfence_sandbox::{GvisorSettings, Isolation, Language, Limits, Profile, Resources, Root, Start};
 use toml::Spanned;
 
 /// One `[systems.NAME]` of kind `sandbox`.
@@ -51,6 +51,10 @@ pub(super) fn read(
     if let Some(root) = table.take::<String>("root", problems) {
         profile.root = Root::Folder(folder.join(root.into_inner()));
     }
+    profile.isolation = isolation(&profile, table, problems);
+    if profile.isolation != Isolation::Process {
+        profile.ready = 0;
+    }
     limits(&mut profile.limits, table, problems);
     let mut secrets = BTreeMap::new();
     let mut taken = Credentials { folder, secrets: &mut secrets, environment: &mut profile.environment };
@@ -79,6 +83,30 @@ fn word<T: Copy>(
         ));
     }
     known
+}
+
+/// `backend`, and what each one is set to.
+fn isolation(profile: &Profile, table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Isolation {
+    let place = table.place();
+    let words = [("process", false), ("gvisor", true)];
+    let is_gvisor = word("backend", &words, table, problems).unwrap_or(false);
+    let mut optional = |key| table.take::<String>(key, problems).map(Spanned::into_inner);
+    let (runtime, platform) = (optional("runtime"), optional("platform"));
+    if !is_gvisor {
+        if runtime.is_some() || platform.is_some() {
+            let instead = "write `backend = \"gvisor\"` besides, or leave them out";
+            problems.push(Problem::error(place, "`runtime` and `platform` are gVisor's", instead));
+        }
+        return Isolation::Process;
+    }
+    if !profile.preload.is_empty() {
+        let instead = "leave `preload` out, or take the built-in backend";
+        problems.push(Problem::error(place, "gVisor's sandboxes load no modules ahead", instead));
+    }
+    let mut settings = GvisorSettings::default();
+    settings.runtime = runtime.map_or(settings.runtime, PathBuf::from);
+    settings.platform = platform.unwrap_or(settings.platform);
+    Isolation::Gvisor(settings)
 }
 
 fn resources(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Resources {

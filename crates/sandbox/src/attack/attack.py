@@ -17,9 +17,22 @@ def opens(path, mode="rb"):
         return True
 
 
+def writable(path):
+    # Opened, and nothing written.
+    try:
+        return opens(path, "r+b")
+    except OSError:
+        return False
+
+
 def status(field):
     with open("/proc/self/status") as text:
-        return next(line.split(":")[1].split()[0] for line in text if line.startswith(field + ":"))
+        return next((line.split(":")[1].split()[0] for line in text if line.startswith(field + ":")), None)
+
+
+def capabilities(*names):
+    # A set that is not shown counts as held.
+    return any(int(status(name) or "1", 16) for name in names)
 
 
 # Unix sockets in any case; where there is a way out also what speaks to it: TCP, names over UDP, and the list of interfaces.
@@ -59,7 +72,9 @@ if EGRESS:
     ENVIRONMENT |= {"http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"}
     ENVIRONMENT |= {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS"}
 
-probe("host_files", lambda: any(map(os.path.exists, ["/etc/shadow", "/etc/hostname", "/root", "/home", "/sys", "/boot", "/var/log"])))
+probe("host_files", lambda: any(map(os.path.exists, ["/etc/shadow", "/etc/hostname", "/root", "/home", "/boot", "/var/log"])))
+probe("sys_is_there", lambda: os.path.exists("/sys"))
+probe("sys_shows_something", lambda: os.path.exists("/sys") and os.listdir("/sys"))
 probe("host_processes", lambda: sum(name.isdigit() for name in os.listdir("/proc")) > 3)
 probe("host_environment", lambda: set(os.environ) - ENVIRONMENT)
 # Input and outputs, the driver's own, and the one of the listing itself.
@@ -68,6 +83,10 @@ probe("write_usr", lambda: opens("/usr/attack", "wb"))
 probe("write_program", lambda: opens("/program/attack", "wb"))
 probe("init_memory", lambda: opens("/proc/1/mem"))
 probe("kernel_settings", lambda: os.path.exists("/proc/sys") or os.path.exists("/proc/kcore"))
+probe("kernel_settings_written", lambda: any(map(writable, ["/proc/sys/kernel/core_pattern", "/proc/sys/vm/drop_caches"])))
+probe("kernel_memory", lambda: os.path.exists("/proc/kcore") or os.path.exists("/dev/mem"))
+# The release that every gVisor says it has.
+probe("host_kernel", lambda: os.uname().release != "4.4.0")
 probe("block_device", lambda: os.mknod("/work/device", stat.S_IFBLK | 0o600, os.makedev(8, 0)) is None)
 probe("mount", lambda: libc.mount(b"tmpfs", b"/work", b"tmpfs", 0, None) == 0)
 probe("unshare_user", lambda: libc.unshare(0x10000000) == 0)
@@ -77,8 +96,11 @@ probe("host_name", lambda: libc.sethostname(b"x", 1) == 0)
 probe("clock", lambda: libc.adjtimex(ctypes.create_string_buffer(b"\x01" + b"\0" * 511)) >= 0)
 probe("sockets", sockets)
 probe("interfaces", lambda: [line for line in open("/proc/self/net/dev").readlines()[2:] if line.split(":")[0].strip() != "lo"])
-probe("capabilities", lambda: any(int(status(name), 16) for name in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"]))
-probe("new_privileges", lambda: status("NoNewPrivs") != "1")
+probe("capabilities", lambda: capabilities("CapInh", "CapPrm", "CapEff", "CapBnd"))
+probe("ambient_capabilities", lambda: capabilities("CapAmb"))
+# PR_GET_NO_NEW_PRIVS
+probe("new_privileges_shown", lambda: status("NoNewPrivs") != "1")
+probe("new_privileges", lambda: libc.prctl(39, 0, 0, 0, 0) != 1)
 probe("no_filter", lambda: status("Seccomp") != "2")
 probe("root_user", lambda: 0 in (os.getuid(), os.geteuid(), os.getgid()))
 if platform.machine() == "x86_64":

@@ -337,7 +337,7 @@ const FORBIDDEN: &[c_long] = &[
 ];
 
 /// Installs the filter, for this process and all that it starts.
-pub(super) fn install(kind: Kind) -> Result<(), Refused> {
+pub(crate) fn install(kind: Kind) -> Result<(), Refused> {
     let filters = programs(kind).map_err(|error| Refused::new("seccomp", error))?;
     filters.iter().try_for_each(|filter| apply_filter(filter)).map_err(|error| Refused::new("seccomp", error))
 }

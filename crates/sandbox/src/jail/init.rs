@@ -1,6 +1,7 @@
 //! Init: the first process inside a sandbox. It confines itself step by step, says so, starts the program or lets an
 //! interpreter be forked into its namespaces, and reaps; when it ends, the kernel kills whatever else is in its pid namespace.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fs::{self, OpenOptions};
 use std::io::{self, PipeReader, Read as _};
@@ -249,25 +250,30 @@ fn spawn(settings: &Settings, inside: &Inside, program: Option<[OwnedFd; 3]>) ->
     } else {
         spawn.arg(format!("{}/{}", root::program_folder(settings), settings.language.file_name()));
     }
-    environment(&mut spawn, settings);
+    environment(&mut spawn, settings.language, &settings.environment, settings.egress);
     spawn.current_dir(root::work_folder(settings)).stdin(Stdio::null()).stdout(out).stderr(err);
     let child = spawn.spawn()?;
     i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("it has no id"))
 }
 
 /// Nothing of the host's environment; what programs expect, and one thread for each library that would take all cores.
-fn environment(spawn: &mut Spawn, settings: &Settings) {
-    spawn.env_clear().envs(&settings.environment).envs([
+pub(crate) fn environment(
+    spawn: &mut Spawn,
+    language: Language,
+    operators: &BTreeMap<String, String>,
+    egress: bool,
+) {
+    spawn.env_clear().envs(operators).envs([
         ("PATH", "/usr/local/bin:/usr/bin:/bin"),
         ("HOME", "/work"),
         ("TMPDIR", "/tmp"),
         ("LANG", "C.UTF-8"),
         ("LC_ALL", "C.UTF-8"),
     ]);
-    if settings.egress {
+    if egress {
         spawn.envs(egress::environment());
     }
-    if settings.language == Language::Python {
+    if language == Language::Python {
         spawn.envs(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"].map(|name| (name, "1")));
         spawn.envs([("MPLBACKEND", "Agg"), ("MPLCONFIGDIR", "/tmp/matplotlib")]);
     }
@@ -297,7 +303,7 @@ pub(super) fn become_zygote(settings: &Settings, socket: &OwnedFd) -> Result<Inf
     let mut spawn = Spawn::new(place);
     spawn.args(settings.language.flags()).args(["-S", "-c", &format!("{DRIVER}\n{ZYGOTE}")]);
     spawn.args([handed_on.as_raw_fd().to_string(), told.to_string()]);
-    environment(&mut spawn, settings);
+    environment(&mut spawn, settings.language, &settings.environment, settings.egress);
     let null = OpenOptions::new().read(true).write(true).open("/dev/null").map_err(Refused::jail)?;
     let nulls = [null.try_clone(), null.try_clone()];
     let [Ok(out), Ok(err)] = nulls else { return Err(Refused::jail("there is no /dev/null")) };
@@ -307,7 +313,7 @@ pub(super) fn become_zygote(settings: &Settings, socket: &OwnedFd) -> Result<Inf
 }
 
 /// Where an interpreter is, as it is seen from here.
-pub(super) fn interpreter(language: Language, below: &Path) -> Result<&'static str, Refused> {
+pub(crate) fn interpreter(language: Language, below: &Path) -> Result<&'static str, Refused> {
     let is_there = |path: &&&str| below.join(path.trim_start_matches('/')).exists();
     language.interpreters().iter().find(is_there).copied().ok_or_else(|| {
         Refused::new("interpreter", format!("there is no `{}`", language.interpreters().join("` and no `")))

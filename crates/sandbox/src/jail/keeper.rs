@@ -28,7 +28,7 @@ pub(crate) fn main() -> i32 {
 }
 
 /// The control socket comes as standard input. Whatever else was inherited is closed.
-fn take_control() -> io::Result<OwnedFd> {
+pub(crate) fn take_control() -> io::Result<OwnedFd> {
     sys::close_from(3)?;
     let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
@@ -80,7 +80,7 @@ fn give_users(settings: &Settings, pid: u32) -> io::Result<()> {
 }
 
 /// Until the gateway's side of the socket is closed, or the nursery has ended.
-fn wait_for_end(control: &OwnedFd, nursery: &OwnedFd) {
+pub(crate) fn wait_for_end(control: &OwnedFd, nursery: &OwnedFd) {
     loop {
         // Nothing is asked of the socket but whether it is closed; the nursery reads it.
         let mut fds = [PollFd::new(control, PollFlags::empty()), PollFd::new(nursery, PollFlags::IN)];

@@ -14,6 +14,9 @@ mod nursery;
 pub(crate) mod orders;
 mod root;
 
+pub(crate) use init::{environment, interpreter};
+pub(crate) use keeper::{take_control, wait_for_end};
+
 /// What the jail is called in the process table.
 pub(crate) const JAIL_NAME: &str = "ringfence-jail";
 /// The user inside: never 0.
@@ -26,7 +29,9 @@ pub(crate) const ZYGOTE: &str = include_str!("zygote.py");
 /// Becomes the jail if this process was started as one, and never returns then. Must be the first thing in `main`: before
 /// any thread, any runtime, and anything that reads arguments.
 pub fn enter_if_jail() {
-    if std::env::args_os().next().is_some_and(|name| name == JAIL_NAME) {
+    let Some(name) = std::env::args_os().next() else { return };
+    if name == JAIL_NAME {
         std::process::exit(keeper::main());
     }
+    crate::gvisor::enter_if(&name);
 }

@@ -4,7 +4,8 @@
 use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
+use rustix::io::Errno;
 
 use crate::profile::Limits;
 use crate::{Artifact, LeftOut};
@@ -18,9 +19,9 @@ const LEFT_OUT_MAX: usize = 32;
 
 /// What was there.
 #[derive(Default)]
-pub(super) struct Collected {
-    pub(super) artifacts: Vec<Artifact>,
-    pub(super) left_out: Vec<LeftOut>,
+pub(crate) struct Collected {
+    pub(crate) artifacts: Vec<Artifact>,
+    pub(crate) left_out: Vec<LeftOut>,
 }
 
 struct Collecting<'a> {
@@ -31,7 +32,7 @@ struct Collecting<'a> {
 }
 
 /// Takes all files that may be taken, in the order of their names.
-pub(super) fn collect(folder: &OwnedFd, limits: &Limits) -> Collected {
+pub(crate) fn collect(folder: &OwnedFd, limits: &Limits) -> Collected {
     let mut collecting = Collecting { limits, into: Collected::default(), bytes: 0, entries: 0 };
     collecting.folder(folder.as_fd(), "", 0);
     collecting.into
@@ -74,7 +75,12 @@ impl Collecting<'_> {
             | ResolveFlags::NO_SYMLINKS
             | ResolveFlags::NO_MAGICLINKS
             | ResolveFlags::NO_XDEV;
-        let Ok(opened) = openat2(&folder, name, flags, Mode::empty(), resolve) else {
+        let opened = match openat2(&folder, name, flags, Mode::empty(), resolve) {
+            // The sentry of gVisor has no such call; in it, a single name that is not followed leads nowhere else either.
+            Err(Errno::NOSYS) => openat(&folder, name, flags, Mode::empty()),
+            opened => opened,
+        };
+        let Ok(opened) = opened else {
             return self.leave_out(path, "it is neither a file nor a folder, or cannot be read");
         };
         let Ok(found) = fstat(&opened) else { return self.leave_out(path, "it cannot be read") };
@@ -109,6 +115,67 @@ impl Collecting<'_> {
         if self.into.left_out.len() < LEFT_OUT_MAX {
             self.into.left_out.push(LeftOut { name, why: why.to_owned() });
         }
+    }
+}
+
+/// Artifacts that somebody hands out who is not believed: capped and checked as they come.
+pub(crate) struct Received<'a> {
+    collecting: Collecting<'a>,
+    /// The one that is coming.
+    coming: Option<(String, Vec<u8>)>,
+    /// Bytes that may still come, of which too many end it.
+    rest: u64,
+}
+
+impl<'a> Received<'a> {
+    pub(crate) fn new(limits: &'a Limits) -> Self {
+        let collecting = Collecting { limits, into: Collected::default(), bytes: 0, entries: 0 };
+        Self { collecting, coming: None, rest: limits.artifact_bytes }
+    }
+
+    /// Another one begins.
+    pub(crate) fn begin(&mut self, name: String) {
+        self.take();
+        self.collecting.entries += 1;
+        let is_plain = name.split('/').all(|part| !["", ".", ".."].contains(&part));
+        if !is_plain || name.chars().any(char::is_control) {
+            return self.leave_out(&name, "its name is not plain");
+        }
+        self.coming = Some((name, Vec::new()));
+    }
+
+    /// More of it; none once there is too much of it all.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Option<()> {
+        self.rest = self.rest.checked_sub(bytes.len() as u64)?;
+        if let Some((_, coming)) = &mut self.coming {
+            coming.extend_from_slice(bytes);
+        }
+        Some(())
+    }
+
+    pub(crate) fn leave_out(&mut self, name: &str, why: &str) {
+        self.collecting.leave_out(shown(name.as_bytes()), &shown(why.as_bytes()));
+    }
+
+    /// What was coming does not come any more.
+    pub(crate) fn break_off(&mut self, why: &str) {
+        let name = self.coming.take().map_or_else(|| ".".to_owned(), |(name, _)| name);
+        self.leave_out(&name, why);
+    }
+
+    /// Once all has come.
+    pub(crate) fn finish(mut self) -> Collected {
+        self.take();
+        self.collecting.into
+    }
+
+    fn take(&mut self) {
+        let Some((name, bytes)) = self.coming.take() else { return };
+        let into = &mut self.collecting.into;
+        if into.artifacts.len() as u64 >= self.collecting.limits.artifact_files {
+            return self.collecting.leave_out(name, "there are too many files");
+        }
+        into.artifacts.push(Artifact { mime_type: mime_type(&bytes).to_owned(), name, bytes });
     }
 }
 

@@ -117,6 +117,7 @@ impl Slot {
         };
         let receipt = Receipt {
             backend: "process".to_owned(),
+            platform: String::new(),
             layers: self.profile.layers().iter().map(|layer| layer.as_str().to_owned()).collect(),
             landlock_abi: self.landlock_abi,
             resources: self.counter.to_owned(),
@@ -138,6 +139,6 @@ impl Slot {
     }
 }
 
-fn microseconds(time: Duration) -> u64 {
+pub(crate) fn microseconds(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -3,7 +3,7 @@
 //! Here is the gateway's side of it. A *nursery* (`jail::nursery`) begins sandboxes; a *slot* is one of them, built, confined and
 //! looked at; the *pool* keeps some that wait.
 
-mod artifacts;
+pub(crate) mod artifacts;
 mod capture;
 pub(crate) mod cgroup;
 mod end;
@@ -24,6 +24,11 @@ use crate::backend::{Backend, Kernel};
 use crate::{Language, Outcome, Profile, Program, Refused, Watch};
 use pool::Pool;
 use slot::Slot;
+
+pub(crate) use end::microseconds;
+pub(crate) use nursery::Socket;
+pub(crate) use part::{Outputs, in_memory};
+pub(crate) use verify::pid_of;
 
 /// How long a program may run before its sandbox is replaced; where it ends sooner, that is when.
 const REPLACE_AFTER: Duration = Duration::from_millis(20);

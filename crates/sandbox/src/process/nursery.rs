@@ -74,10 +74,10 @@ pub(super) struct Nursery {
 }
 
 /// A packet socket in the runtime.
-pub(super) struct Socket(AsyncFd<OwnedFd>);
+pub(crate) struct Socket(AsyncFd<OwnedFd>);
 
 impl Socket {
-    pub(super) fn pair() -> io::Result<(Self, OwnedFd)> {
+    pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         rustix::io::ioctl_fionbio(&ours, true)?;
@@ -94,7 +94,7 @@ impl Socket {
         }
     }
 
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         message: &impl serde::Serialize,
         descriptors: &[BorrowedFd<'_>],
@@ -102,7 +102,7 @@ impl Socket {
         self.sending(|socket| send(socket, message, descriptors)).await
     }
 
-    pub(super) async fn receive<T: serde::de::DeserializeOwned>(
+    pub(crate) async fn receive<T: serde::de::DeserializeOwned>(
         &self,
     ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         loop {

@@ -43,15 +43,15 @@ pub(super) enum Then {
 }
 
 /// What a program writes.
-pub(super) struct Outputs {
-    pub(super) stdout: Capture,
-    pub(super) stderr: Capture,
+pub(crate) struct Outputs {
+    pub(crate) stdout: Capture,
+    pub(crate) stderr: Capture,
     watch: Arc<dyn Watch>,
     most: u64,
 }
 
 impl Outputs {
-    pub(super) fn new(profile: &Profile, program: &Program, watch: Arc<dyn Watch>) -> Self {
+    pub(crate) fn new(profile: &Profile, program: &Program, watch: Arc<dyn Watch>) -> Self {
         let limits = &profile.limits;
         let keep = program.output_bytes_max.map_or(limits.output_bytes, |most| most.min(limits.output_bytes));
         Self { stdout: Capture::new(keep), stderr: Capture::new(keep), watch, most: limits.output_bytes_max }
@@ -65,12 +65,12 @@ impl Outputs {
         }
     }
 
-    fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.stdout.total().max(self.stderr.total()) > self.most
     }
 
     /// What is there to be read now, at most as much as a program may write. `false` once nothing will come any more.
-    fn read(&mut self, stream: Stream, pipe: &pipe::Receiver) -> bool {
+    pub(crate) fn read(&mut self, stream: Stream, pipe: &pipe::Receiver) -> bool {
         let mut buffer = [0; 16 << 10];
         while !self.is_over() {
             match pipe.try_read(&mut buffer) {
@@ -83,7 +83,7 @@ impl Outputs {
     }
 
     /// The rest of what a dead program wrote.
-    pub(super) async fn drain(&mut self, stdout: &pipe::Receiver, stderr: &pipe::Receiver) {
+    pub(crate) async fn drain(&mut self, stdout: &pipe::Receiver, stderr: &pipe::Receiver) {
         for (stream, pipe) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
             let rest = async {
                 while self.read(stream, pipe) && !self.is_over() && pipe.readable().await.is_ok() {}
@@ -93,7 +93,7 @@ impl Outputs {
     }
 
     /// The rest of what a program wrote whose interpreter lives on.
-    pub(super) fn drain_ready(&mut self, stdout: &pipe::Receiver, stderr: &pipe::Receiver) {
+    pub(crate) fn drain_ready(&mut self, stdout: &pipe::Receiver, stderr: &pipe::Receiver) {
         self.read(Stream::Stdout, stdout);
         self.read(Stream::Stderr, stderr);
     }
@@ -244,10 +244,10 @@ impl egress::Watch for Watched {
     }
 }
 
-type Named = Vec<(String, u64)>;
+pub(crate) type Named = Vec<(String, u64)>;
 
 /// Files one after the other in a memory of its own, with their names and lengths.
-fn in_memory(files: Vec<(String, Vec<u8>)>) -> std::io::Result<(Named, OwnedFd)> {
+pub(crate) fn in_memory(files: Vec<(String, Vec<u8>)>) -> std::io::Result<(Named, OwnedFd)> {
     use std::io::Write as _;
     let memory = memfd_create("ringfence-files", MemfdFlags::CLOEXEC)?;
     let mut memory = std::fs::File::from(memory);

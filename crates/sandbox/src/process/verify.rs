@@ -19,7 +19,7 @@ const NAMESPACES: [(&str, Layer); 7] = [
 ];
 
 /// The number that a process has here, by a handle on it.
-pub(super) fn pid_of(pidfd: &OwnedFd) -> Result<u32, Refused> {
+pub(crate) fn pid_of(pidfd: &OwnedFd) -> Result<u32, Refused> {
     let text =
         fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).map_err(Refused::jail)?;
     let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
