@@ -201,6 +201,8 @@ pub enum Isolation {
     /// The built-in backend: Linux's own walls.
     #[default]
     Process,
+    /// A sandbox host on another machine, whose own profile says what isolates it there; nothing of it runs here.
+    Remote(crate::remote::RemoteSettings),
 }
 
 /// A layer that a test makes fail, to see that nothing runs without it.

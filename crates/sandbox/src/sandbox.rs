@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, Kernel};
 use crate::process::Process;
+use crate::remote::Remote;
 use crate::{Isolation, Outcome, Profile, Program, Refused, Unwatched, Watch};
 
 /// Sandboxes of one profile.
@@ -21,6 +22,10 @@ impl Sandbox {
     pub fn new(profile: Profile) -> Self {
         let backend: Arc<dyn Backend> = match profile.isolation {
             Isolation::Process => Arc::new(Process::new(profile)),
+            Isolation::Remote(ref settings) => {
+                let settings = settings.clone();
+                Arc::new(Remote::new(profile, settings))
+            }
         };
         Self(backend)
     }
