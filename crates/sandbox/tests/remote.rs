@@ -28,7 +28,7 @@ use rcgen::{
 use ringfence_sandbox::remote::{HostSettings, Hosted, RemoteSettings, TlsTexts, serve};
 use ringfence_sandbox::{
     Ended, InputFile, Isolation, Language, Outcome, Profile, Program, Refused, Sandbox, Stream, Unwatched,
-    Watch, self_attack, strongest,
+    Watch, egress, self_attack, strongest,
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -225,6 +225,13 @@ fn refused(sandbox: &Sandbox) -> Refused {
 
 #[derive(Default)]
 struct Heard(Mutex<Vec<(Stream, Vec<u8>)>>);
+
+#[async_trait::async_trait]
+impl egress::Watch for Heard {
+    async fn decided(&self, _: &egress::Decision) -> Result<(), egress::Unrecorded> {
+        Err(egress::Unrecorded)
+    }
+}
 
 impl Watch for Heard {
     fn wrote(&self, stream: Stream, bytes: &[u8]) {

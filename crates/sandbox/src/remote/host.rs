@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use rustls::ServerConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpListener, TcpStream};
@@ -19,6 +20,7 @@ use super::frame::{Broken, Kind};
 use super::message::{Narrower, Open, Purpose, Ready, send_outcome, send_refused, take_program};
 use super::wire::{Sender, Wire, said};
 use super::{PROTOCOL, TlsFault, TlsTexts, tls};
+use crate::egress::{self, Decision, Unrecorded};
 use crate::{Language, Outcome, Program, Refused, Sandbox, Session, Stream, Watch};
 
 /// How long a stranger may take to prove who it is.
@@ -305,6 +307,14 @@ impl From<Refused> for Ending {
 
 /// Tells the client what the program writes, as far as the connection bears it; the outcome has it whole.
 struct Told(Sender);
+
+/// What leaves has to be in the gateway's journal first, and this wire does not ask for that: so nothing leaves.
+#[async_trait]
+impl egress::Watch for Told {
+    async fn decided(&self, _: &Decision) -> Result<(), Unrecorded> {
+        Err(Unrecorded)
+    }
+}
 
 impl Watch for Told {
     fn wrote(&self, stream: Stream, bytes: &[u8]) {
