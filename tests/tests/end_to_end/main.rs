@@ -10,6 +10,7 @@
 mod bad_input;
 mod commands;
 mod demo;
+mod sandbox_host;
 mod serving;
 mod sql;
 mod walls;
