@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 use ringfence_tests::{Project, binary, ringfence, until};
 use rustix::process::{Pid, Signal, kill_process};
@@ -11,6 +11,8 @@ use serde_json::json;
 /// A host of its own, in a folder of the project.
 struct Host {
     child: Child,
+    /// Held, so that it can go on writing its log.
+    _log: BufReader<ChildStderr>,
     address: String,
 }
 
@@ -28,9 +30,10 @@ impl Host {
         let mut child =
             Command::new(binary()).arg("sandbox-host").arg(file).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        log.read_line(&mut line).unwrap();
         let address = line.split("address=").nth(1).expect(&line).split_whitespace().next().unwrap();
-        Self { address: address.to_owned(), child }
+        Self { address: address.to_owned(), child, _log: log }
     }
 }
 
@@ -118,7 +121,7 @@ fn what_is_wrong_with_a_host_is_said_at_once_and_in_its_place() {
     let checked = ringfence(&["sandbox-host", project.path(), "--check"]);
     assert_eq!(checked.code, 1);
     assert!(
-        checked.stderr.contains("sandbox-host.toml:8:1: error: `lisen` is not a key in `[host]`"),
+        checked.stderr.contains("sandbox-host.toml:9:1: error: `lisen` is not a key in `[host]`"),
         "{checked:?}"
     );
 }
