@@ -110,6 +110,28 @@ pub(crate) enum Command {
     /// Runs a program in a sandbox of its own; no project is needed.
     #[command(subcommand)]
     Sandbox(Sandbox),
+    /// Runs programs for gateways on other machines, behind TLS with certificates on both sides, and has no other power.
+    #[command(
+        args_conflicts_with_subcommands = true,
+        subcommand_negates_reqs = true,
+        after_help = "Examples:
+  ringfence sandbox-host keys tls --server-name sandbox-host
+  ringfence sandbox-host sandbox-host.toml --check
+  ringfence sandbox-host sandbox-host.toml"
+    )]
+    SandboxHost {
+        #[command(subcommand)]
+        command: Option<SandboxHost>,
+        /// Its file, or the folder with `sandbox-host.toml`.
+        #[arg(required = true)]
+        file: Option<PathBuf>,
+        /// Reports all problems of the file, and serves nobody.
+        #[arg(long)]
+        check: bool,
+        /// How the log is written to standard error.
+        #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+        log_format: LogFormat,
+    },
     /// Says what this machine can enforce, what it cannot, and what to do about it.
     #[command(after_help = "Example:\n  ringfence doctor --json | jq '.findings[] | select(.fine | not)'")]
     Doctor {
@@ -179,6 +201,21 @@ pub(crate) enum Sandbox {
 Exit codes: the program's own; 124 when its time was up, 137 for want of memory, 125 when it wrote too much or was killed;
 2 when the sandbox could not be built as its profile says, and nothing ran.")]
     Run(SandboxRun),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum SandboxHost {
+    /// Makes an authority and a certificate for each side, each private key for its owner alone.
+    Keys {
+        /// The folder.
+        dir: PathBuf,
+        /// The name that the host's certificate is for.
+        #[arg(long, default_value = "sandbox-host")]
+        server_name: String,
+        /// How long they are good for.
+        #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        days: u32,
+    },
 }
 
 #[derive(Args)]

@@ -14,8 +14,9 @@ use ringfence_identity::{
     Endpoint, Exchange, ExchangeSettings, Identity, KeySource, SigningAlgorithm, TokenCheck, TokenRules,
 };
 use ringfence_policy::{Policies, PolicyFile};
-use ringfence_sandbox::WayOut;
 use ringfence_sandbox::egress::Rules;
+use ringfence_sandbox::remote::{HostSettings, Hosted, RemoteSettings};
+use ringfence_sandbox::{Isolation, WayOut};
 use ringfence_store::{Journal, JournalSettings};
 use ringfence_tools::{Credential, HttpSettings, SandboxSettings, SystemSettings, Systems};
 use url::Url;
@@ -25,8 +26,8 @@ use crate::failure::Failure;
 use crate::keys;
 use crate::private_file::PrivateFile;
 use crate::project::{
-    ExchangeDeclaration, IssuerSource, PROJECT_FILE, Project, SandboxDeclaration, SecretSource,
-    SystemDeclaration, exchange_audiences,
+    ExchangeDeclaration, HostDeclaration, HostProject, IssuerSource, PROJECT_FILE, Project,
+    RemoteDeclaration, SandboxDeclaration, SecretSource, SystemDeclaration, exchange_audiences,
 };
 
 /// Where the doors and the development issuer really listen.
@@ -308,7 +309,16 @@ fn system_settings(
                 })
             }
             SystemDeclaration::Sandbox(declared) => {
-                sandbox(declared).map(Box::new).map(SystemSettings::Sandbox)
+                let isolation = match declared.host.as_ref().map(|host| remote(host, problems)) {
+                    // What is wrong is said, with its place.
+                    Some(None) => continue,
+                    Some(Some(remote)) => Isolation::Remote(remote),
+                    None => declared.profile.isolation.clone(),
+                };
+                sandbox(declared).map(|mut settings| {
+                    settings.profile.isolation = isolation;
+                    SystemSettings::Sandbox(Box::new(settings))
+                })
             }
         };
         match made {
@@ -348,6 +358,40 @@ fn exchanged(declared: &ExchangeDeclaration, issuer: Option<&Issuer>) -> Result<
     let (audience, scopes) = (declared.audience.clone(), declared.scopes.clone());
     Exchange::new(ExchangeSettings { token_endpoint, client_id, client_secret, audience, scopes })
         .map_err(|error| (error, "see the log".to_owned()))
+}
+
+/// The sandbox host of a system, where all that it needs is there and sound.
+fn remote(declared: &RemoteDeclaration, problems: &mut Vec<Problem>) -> Option<RemoteSettings> {
+    let contents = declared.tls.contents(problems)?;
+    let (address, profile) = (declared.address.clone(), declared.profile.clone());
+    let made = RemoteSettings::new(address, &declared.server_name, profile, contents.texts());
+    made.map_err(|fault| problems.push(declared.tls.problem(&fault, &declared.server_name_place))).ok()
+}
+
+/// Where a sandbox host listens, and whom it lets in; what is wrong becomes its problem.
+pub(crate) fn host_settings(project: &mut HostProject) -> Option<(SocketAddr, HostSettings)> {
+    let HostDeclaration { listen, clients, clients_place, connections_max, tls } = project.host.as_ref()?;
+    let contents = tls.contents(&mut project.problems)?;
+    let made = HostSettings::new(contents.texts(), clients, *connections_max);
+    let made = made.map_err(|fault| project.problems.push(tls.problem(&fault, clients_place))).ok();
+    made.map(|settings| (*listen, settings))
+}
+
+/// What a sandbox host offers; what is wrong becomes its problem.
+pub(crate) fn host_profiles(project: &mut HostProject) -> BTreeMap<String, Hosted> {
+    let mut profiles = BTreeMap::new();
+    for offered in &project.profiles {
+        match sandbox(&offered.declaration) {
+            Ok(made) => {
+                let hosted = crate::commands::hosted(made.profile, made.parallel_max);
+                profiles.insert(offered.name.clone(), hosted);
+            }
+            Err((what, instead)) => {
+                project.problems.push(Problem::error(offered.place.clone(), what, instead));
+            }
+        }
+    }
+    profiles
 }
 
 /// A sandbox as it was declared, or what is wrong and what to write instead.

@@ -17,6 +17,7 @@ mod probe;
 mod process;
 mod profile;
 mod program;
+pub mod remote;
 mod sandbox;
 #[expect(unsafe_code, reason = "system calls that no safe library wraps, one in each function")]
 mod sys;

@@ -209,6 +209,8 @@ pub enum Isolation {
     /// in force, and none can be taken away; it has no Landlock, and a sentry in its place. Nothing waits ready, and nothing is
     /// loaded first.
     Gvisor(GvisorSettings),
+    /// A sandbox host on another machine, whose own profile says what isolates it there; nothing of it runs here.
+    Remote(crate::remote::RemoteSettings),
 }
 
 /// How gVisor is run.

@@ -8,6 +8,7 @@ use crate::attack::{Known, Probe, attack};
 use crate::backend::{Backend, Kernel};
 use crate::gvisor::Gvisor;
 use crate::process::Process;
+use crate::remote::Remote;
 use crate::{Isolation, Outcome, Profile, Program, Refused, Unwatched, Watch};
 
 /// Sandboxes of one profile.
@@ -28,6 +29,7 @@ impl Sandbox {
         let backend: Arc<dyn Backend> = match profile.isolation.clone() {
             Isolation::Process => Arc::new(Process::new(profile)),
             Isolation::Gvisor(settings) => Arc::new(Gvisor::new(profile, settings)),
+            Isolation::Remote(settings) => Arc::new(Remote::new(profile, settings)),
         };
         Self { backend, known }
     }

@@ -6,10 +6,12 @@ mod doctor;
 mod init;
 mod journal;
 mod sandbox;
+mod sandbox_host;
 mod serve;
 mod token;
 
 pub(crate) use init::{TEMPLATE, fit_to_machine, write_sample_database};
+pub(crate) use sandbox_host::hosted;
 pub(crate) use serve::{Doors, Serving, bind};
 
 use std::io::IsTerminal as _;
@@ -18,7 +20,7 @@ use std::process::ExitCode;
 use clap::CommandFactory as _;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Arguments, Command, LogFormat, Sandbox};
+use crate::args::{Arguments, Command, LogFormat, Sandbox, SandboxHost};
 use crate::demo;
 use crate::failure::Failure;
 
@@ -51,6 +53,17 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             on_runtime(demo::run(json, keep))
         }
         Command::Sandbox(Sandbox::Run(asking)) => on_runtime(sandbox::run(asking)),
+        Command::SandboxHost { command: Some(SandboxHost::Keys { dir, server_name, days }), .. } => {
+            sandbox_host::keys(&dir, &server_name, days)
+        }
+        Command::SandboxHost { file, check, log_format, .. } => {
+            let file = file.unwrap_or_default();
+            if check {
+                return sandbox_host::check(&file);
+            }
+            log("info", log_format);
+            on_runtime(async move { sandbox_host::run(&file).await })
+        }
         Command::Doctor { json } => on_runtime(doctor::run(json)),
         Command::Completions { shell } => {
             let mut command = Arguments::command();

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::failure::Failure;
 use crate::http_server;
 use crate::keys;
-use crate::project::Project;
+use crate::project::{Project, System};
 use crate::wiring::{self, Addresses, Checked};
 
 /// How long connections have to end once every call has.
@@ -85,6 +85,14 @@ impl Serving {
         };
         let systems = checked.open_systems(issuer.as_deref());
         systems.attack_sandboxes().await.map_err(|(system, why)| {
+            let is_remote = checked.project.systems.get(&system).is_some_and(System::is_remote);
+            if is_remote {
+                let what = format!("the sandbox `{system}` cannot be used: {why}");
+                return Failure::new(
+                    what,
+                    "look at its host: `ringfence sandbox-host FILE --check`, and its log",
+                );
+            }
             let what = format!("the sandbox `{system}` does not hold on this machine: {why}");
             Failure::new(what, "run `ringfence doctor`, which says what this machine lacks")
         })?;
@@ -140,7 +148,7 @@ pub(crate) async fn run(dir: PathBuf, grace: Duration) -> Result<ExitCode, Failu
     Ok(ExitCode::SUCCESS)
 }
 
-async fn wait_for_stop() -> Result<(), Failure> {
+pub(super) async fn wait_for_stop() -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::of)?;
     tokio::select! {
         _ = terminate.recv() => {}

@@ -1,9 +1,12 @@
 //! A project on disk: `ringfence.toml`, the users file, the tool files and the policies, read and checked as one.
 
+mod host;
 mod identity;
+mod remote;
 mod sandbox;
 mod server;
 mod systems;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +16,9 @@ use ringfence_actions::{File, SystemKind};
 use ringfence_core::{Level, Place, Problem, SystemName};
 use toml::Spanned;
 
+pub(crate) use host::{HostDeclaration, HostProject};
 pub(crate) use identity::{IdentityDeclaration, IssuerSource};
+pub(crate) use remote::RemoteDeclaration;
 pub(crate) use sandbox::{SandboxDeclaration, SecretSource};
 pub(crate) use server::Server;
 pub(crate) use systems::{ExchangeDeclaration, System, SystemDeclaration, exchange_audiences};

@@ -10,10 +10,14 @@ use ringfence_sandbox::egress::{Declared, DeclaredCredential, DeclaredRule, Entr
 use ringfence_sandbox::{GvisorSettings, Isolation, Language, Limits, Profile, Resources, Root, Start};
 use toml::Spanned;
 
+use super::remote::{self, RemoteDeclaration};
+
 /// One `[systems.NAME]` of kind `sandbox`.
 #[derive(Clone)]
 pub(crate) struct SandboxDeclaration {
     pub(crate) profile: Profile,
+    /// The machine that it is on, where that is another one.
+    pub(crate) host: Option<RemoteDeclaration>,
     /// Where it may connect to; none means no network.
     pub(crate) egress: Option<Declared>,
     /// The values of its credentials, by their names: where each is to be had.
@@ -43,6 +47,9 @@ pub(super) fn read(
         problems.push(Problem::error(table.place_of(&language), what, "write `python`, `bash` or `node`"));
         return None;
     };
+    if table.has("host") {
+        return remote::read(folder, language, table, problems);
+    }
     let mut profile = Profile::new(language);
     profile.resources = resources(table, problems);
     profile.start = start(language, table, problems);
@@ -61,7 +68,7 @@ pub(super) fn read(
     let egress = way_out(&mut taken, table, problems);
     let session = session(language, table, problems);
     let parallel_max = table.number("parallel", 1..=1024, problems).unwrap_or(4);
-    Some(SandboxDeclaration { profile, egress, secrets, session, parallel_max })
+    Some(SandboxDeclaration { profile, host: None, egress, secrets, session, parallel_max })
 }
 
 /// One of these words, or a problem that names them.
@@ -180,7 +187,7 @@ fn limits(limits: &mut Limits, table: &mut Table<'_>, problems: &mut Vec<Problem
     written.finish(problems);
 }
 
-fn session(
+pub(super) fn session(
     language: Language,
     table: &mut Table<'_>,
     problems: &mut Vec<Problem>,

@@ -19,6 +19,13 @@ pub(crate) struct System {
     pub(crate) declaration: SystemDeclaration,
 }
 
+impl System {
+    /// Whether its programs run on another machine.
+    pub(crate) fn is_remote(&self) -> bool {
+        matches!(&self.declaration, SystemDeclaration::Sandbox(sandbox) if sandbox.host.is_some())
+    }
+}
+
 pub(crate) enum SystemDeclaration {
     Sqlite { path: PathBuf },
     Http { base_url: Url, exchange: Option<ExchangeDeclaration> },
