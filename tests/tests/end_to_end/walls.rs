@@ -287,7 +287,10 @@ fn a_write_that_may_have_happened_is_never_called_failed() {
         (500, "", "unknown", Some("never")),
         (504, "", "unknown", Some("never")),
         (302, "", "unknown", Some("never")),
-        (503, "", "failed", Some("later")),
+        (503, "", "unknown", Some("never")),
+        (408, "", "unknown", Some("never")),
+        (425, "", "unknown", Some("never")),
+        // The controls: here the system says that it refused the request.
         (422, "", "failed", Some("with_change")),
     ] {
         let tickets = Tickets { seen: Arc::default(), cares: false, answers: Some((status, body)) };
