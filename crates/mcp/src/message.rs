@@ -11,7 +11,10 @@ pub(crate) enum Message {
         method: String,
         params: Map<String, Value>,
     },
-    Notification,
+    Notification {
+        method: String,
+        params: Map<String, Value>,
+    },
     /// An answer to a question that was never asked here.
     Response,
 }
@@ -48,7 +51,7 @@ impl Message {
             Some(_) => return Err(RpcError::invalid_request("`params` must be an object")),
         };
         match object.remove("id") {
-            None => Ok(Self::Notification),
+            None => Ok(Self::Notification { method, params }),
             Some(id) if id.is_string() || id.is_i64() || id.is_u64() => {
                 Ok(Self::Request { id, method, params })
             }

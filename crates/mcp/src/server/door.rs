@@ -38,7 +38,13 @@ pub(super) async fn answer<S: Service>(server: &Server<S>, request: Request) -> 
             respond(revision, answer, &id)
         }
         // Nothing that a client may notify of changes anything here: it cancels by hanging up.
-        Ok(Message::Notification | Message::Response) => StatusCode::ACCEPTED.into_response(),
+        Ok(Message::Notification { method, params }) => {
+            match agreement::notification(&headers, &method, &params) {
+                Ok(()) => StatusCode::ACCEPTED.into_response(),
+                Err(refused) => error(&refused, &Value::Null),
+            }
+        }
+        Ok(Message::Response) => StatusCode::ACCEPTED.into_response(),
         Err(refused) => error(&refused, &Value::Null),
     }
 }
