@@ -97,7 +97,7 @@ impl Service for AgentsDoor {
         match self.gateway.call(caller, asked).await {
             Reply::Done { structured, text } => Ok(done(structured, text)),
             Reply::Refused(refusal) => Ok(refused(&refusal)),
-            Reply::NeedsScope { scope, .. } => Err(self.insufficient(&[scope])),
+            Reply::NeedsScope { scopes, .. } => Err(self.insufficient(&scopes)),
         }
     }
 }

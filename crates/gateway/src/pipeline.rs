@@ -272,11 +272,17 @@ impl Inner {
                 (ClosingWord::Done, Reply::Done { structured: output.structured, text })
             }
             Ended::Failed(refusal) => (ClosingWord::Failed, Reply::Refused(refusal)),
+            Ended::NeedsScopes(scopes, refusal) => {
+                (ClosingWord::Failed, Reply::NeedsScope { scopes, refusal })
+            }
             Ended::Unknown(refusal) => (ClosingWord::Unknown, Reply::Refused(refusal)),
         };
         let closing = Closing {
             ended,
-            code: if let Reply::Refused(refusal) = &reply { Some(refusal.code.to_owned()) } else { None },
+            code: match &reply {
+                Reply::Done { .. } => None,
+                Reply::Refused(refusal) | Reply::NeedsScope { refusal, .. } => Some(refusal.code.to_owned()),
+            },
             duration_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
             rows: outcome.used.rows,
             bytes: outcome.used.bytes,
@@ -353,7 +359,7 @@ struct Refused {
 impl Reply {
     fn of(refused: Refused) -> Self {
         match refused.scope {
-            Some(scope) => Self::NeedsScope { scope, refusal: refused.refusal },
+            Some(scope) => Self::NeedsScope { scopes: vec![scope], refusal: refused.refusal },
             None => Self::Refused(refused.refusal),
         }
     }
