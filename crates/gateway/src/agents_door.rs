@@ -82,6 +82,9 @@ impl Service for AgentsDoor {
     async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Challenge> {
         match self.gateway.caller(headers).await {
             Ok(caller) => self.with_scopes(caller).await,
+            Err(refused) if refused.retry_after_seconds().is_some() => {
+                Err(later(503, refused.retry_after_seconds(), refused.to_string()))
+            }
             Err(refused) => {
                 Err(self.challenge(401, refused.error(), &self.settings.scopes, &refused.to_string()))
             }
@@ -128,9 +131,15 @@ impl AgentsDoor {
         Challenge {
             status,
             www_authenticate: Some(challenge::bearer_challenge(error, scopes, &metadata)),
+            retry_after_seconds: None,
             message: why.to_owned(),
         }
     }
+}
+
+/// Not now, for a reason that lies with the gateway and not with the token.
+fn later(status: u16, retry_after_seconds: Option<u64>, message: String) -> Challenge {
+    Challenge { status, www_authenticate: None, retry_after_seconds, message }
 }
 
 fn describe(tool: &ringfence_actions::Tool) -> ToolDescription {

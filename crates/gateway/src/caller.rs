@@ -29,6 +29,9 @@ pub struct Asked {
     pub arguments: Map<String, Json>,
 }
 
+/// How often an issuer that did not answer is asked again.
+const UNVERIFIABLE_RETRY_SECONDS: u64 = 10;
+
 /// Why nobody could be identified.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum NotIdentified {
@@ -51,6 +54,15 @@ impl NotIdentified {
             Self::NoToken => None,
             Self::Malformed => Some("invalid_request"),
             Self::Refused(_) => Some("invalid_token"),
+        }
+    }
+
+    /// After how many seconds the same token may be sent again, where it is not the token that is at fault.
+    #[must_use]
+    pub fn retry_after_seconds(self) -> Option<u64> {
+        match self {
+            Self::Refused(TokenRefused::Unavailable) => Some(UNVERIFIABLE_RETRY_SECONDS),
+            _ => None,
         }
     }
 }

@@ -140,5 +140,8 @@ fn challenge(challenge: Challenge) -> Response {
     if let Some(value) = challenge.www_authenticate.and_then(|text| HeaderValue::try_from(text).ok()) {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
     }
+    if let Some(seconds) = challenge.retry_after_seconds {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
     response
 }
