@@ -198,6 +198,29 @@ impl Project {
         }
     }
 
+    /// Appends an entry to the journal as someone would who knows its form and has no key.
+    ///
+    /// # Panics
+    /// Where there is no journal.
+    pub fn append_forged(&self) {
+        let connection = self.database("state/journal.db");
+        let (number, hash, tag): (i64, [u8; 32], [u8; 32]) = connection
+            .query_row("SELECT number, hash, tag FROM entries ORDER BY number DESC", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .unwrap();
+        let number = number + 1;
+        let leaf = format!(r#"{{"number":{number},"kind":"closed","at":1}}"#);
+        let parts: [&[u8]; 4] =
+            [b"ringfence journal entry v1\n", &number.to_be_bytes(), &hash, leaf.as_bytes()];
+        let hash = ringfence_core::Digest::of(&parts);
+        let written = connection.execute(
+            "INSERT INTO entries (number, leaf, hash, tag) VALUES (?1, ?2, ?3, ?4)",
+            rusqlite::params![number, leaf, hash.as_bytes(), tag],
+        );
+        assert_eq!(written.unwrap(), 1);
+    }
+
     /// Starts the gateway and waits until it serves.
     ///
     /// # Panics

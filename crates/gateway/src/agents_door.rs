@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use ringfence_core::Refusal;
+use ringfence_core::{Refusal, RefusalClass};
 use ringfence_identity::challenge;
 use ringfence_mcp::{Challenge, Content, Service, Settings, ToolCall, ToolDescription, ToolResult};
 use serde_json::json;
@@ -91,8 +91,14 @@ impl Service for AgentsDoor {
         }
     }
 
-    async fn tools(&self, caller: &Caller) -> Vec<ToolDescription> {
-        self.gateway.tools(caller).into_iter().map(describe).collect()
+    async fn tools(&self, caller: &Caller) -> Result<Vec<ToolDescription>, Challenge> {
+        match self.gateway.tools(caller) {
+            Ok(tools) => Ok(tools.into_iter().map(describe).collect()),
+            Err(refusal) if refusal.class == RefusalClass::Budget => {
+                Err(later(429, Some(1), refusal.to_string()))
+            }
+            Err(refusal) => Err(later(503, None, refusal.to_string())),
+        }
     }
 
     async fn call(&self, caller: Caller, call: ToolCall) -> Result<ToolResult, Challenge> {

@@ -1,9 +1,10 @@
 //! Who calls, and what was asked.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
-use ringfence_core::Secret;
+use ringfence_core::{Label, Run, RunId, Secret};
 use ringfence_identity::{Identified, TokenRefused, bearer};
 use serde_json::{Map, Value as Json};
 
@@ -18,6 +19,17 @@ impl Caller {
     /// A caller whose token was verified.
     pub(crate) fn new(identified: Identified, token: Secret) -> Self {
         Self { identified: Arc::new(identified), token }
+    }
+
+    /// The name of the implicit run of this principal and agent.
+    pub(crate) fn run_id(&self) -> RunId {
+        RunId::implicit(&self.identified.principal, &self.identified.agent)
+    }
+
+    /// The implicit run of this principal and agent, with what it has touched so far.
+    pub(crate) fn run(&self, labels: BTreeSet<Label>) -> Run {
+        let Identified { principal, agent, expires, .. } = &*self.identified;
+        Run::implicit(principal.clone(), agent.clone(), *expires, labels)
     }
 }
 

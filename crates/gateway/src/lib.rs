@@ -3,7 +3,6 @@
 mod agents_door;
 mod caller;
 mod clock;
-mod labels;
 mod limits;
 mod pipeline;
 mod reply;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use ringfence_actions::{ActionSpace, Tool, unknown_tool};
 use ringfence_core::{
-    Call, CallId, Decision, Effect, GroupName, Permit, Refusal, RefusalClass, Retry, Rule, Run, Secret,
-    Ticket, ToolName, Verdict, Wall,
+    Call, CallId, Decision, Effect, GroupName, Label, Permit, Refusal, RefusalClass, Retry, Rule, Run, RunId,
+    Secret, Ticket, ToolName, Verdict, Wall,
 };
 use ringfence_identity::{Door, Identified, Identity};
 use ringfence_policy::Policies;
@@ -17,8 +17,7 @@ use ringfence_tools::{Ended, Outcome, Systems};
 use uuid::Uuid;
 
 use crate::caller::{NotIdentified, presented};
-use crate::labels::Labels;
-use crate::limits::{Refusals, UnderWay};
+use crate::limits::UnderWay;
 use crate::shutdown::Shutdown;
 use crate::{Asked, CallLimits, Caller, Clock, Reply};
 
@@ -64,8 +63,6 @@ pub(crate) struct Inner {
     pub(crate) identity: Identity,
     pub(crate) journal: Journal,
     systems: Systems,
-    labels: Labels,
-    refusals: Refusals,
     under_way: Arc<UnderWay>,
     pub(crate) clock: Clock,
     give_up: tokio_util::sync::CancellationToken,
@@ -76,15 +73,12 @@ impl Gateway {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let shutdown = Shutdown::default();
-        let labels = Labels::remembered(parts.journal.labels());
         let inner = Inner {
             space: parts.space,
             policies: parts.policies,
             identity: parts.identity,
             journal: parts.journal,
             systems: parts.systems,
-            labels,
-            refusals: Refusals::default(),
             under_way: UnderWay::new(parts.limits),
             clock: parts.clock,
             give_up: shutdown.give_up.clone(),
@@ -93,10 +87,9 @@ impl Gateway {
     }
 
     /// The tools that this caller may call, in the order of their names.
-    #[must_use]
-    pub fn tools(&self, caller: &Caller) -> Vec<&Tool> {
-        let run = self.inner.run_of(caller);
-        self.inner.space.tools().filter(|tool| self.inner.is_visible(tool, &run)).collect()
+    pub fn tools(&self, caller: &Caller) -> Result<Vec<&Tool>, Refusal> {
+        let run = caller.run(self.inner.labels(&caller.run_id())?);
+        Ok(self.inner.space.tools().filter(|tool| self.inner.is_visible(tool, &run)).collect())
     }
 
     /// Carries one call. It runs in a task of its own: a client that hangs up cannot cut it in half.
@@ -112,7 +105,7 @@ impl Gateway {
     }
 
     /// Records that a request was turned away before it was a call.
-    pub async fn rejected(&self, code: &str) {
+    pub async fn rejected(&self, code: &'static str) {
         self.inner.journal.rejected(self.inner.clock.now(), code).await;
     }
 
@@ -181,12 +174,16 @@ impl Inner {
 
     /// Carries a call and journals a refusal; a refusal that cannot be journalled becomes an internal one.
     async fn answer(&self, caller: &Caller, asked: Asked) -> Reply {
-        let run = self.run_of(caller);
         let id = CallId(Uuid::now_v7());
-        let place = self.under_way.enter(run.id());
-        let carried = match &place {
-            Ok(_) => self.carry(caller, &run, id, &asked).await,
-            Err(full) => Err(Refused::of(full.clone())),
+        let run_id = caller.run_id();
+        let place = self.under_way.enter(&run_id);
+        let labels = self.labels(&run_id);
+        // What is not known is never taken for nothing, also where the run is only named in the journal.
+        let run = caller.run(labels.clone().unwrap_or_else(|_| [Label::Untrusted, Label::Sensitive].into()));
+        let carried = match (&place, labels) {
+            (Ok(_), Ok(_)) => self.carry(caller, &run, id, &asked).await,
+            (Err(full), _) => Err(Refused::of(full.clone())),
+            (_, Err(unknown)) => Err(Refused::of(unknown)),
         };
         match carried {
             Ok(reply) => reply,
@@ -215,10 +212,11 @@ impl Inner {
 
     fn checked(&self, tool: &Tool, run: &Run, id: CallId, asked: &Asked) -> Result<Call, Refused> {
         let arguments = tool.check(&asked.arguments, run.principal()).map_err(|refusal| {
-            if let Some(bound) = asked.arguments.keys().find(|name| tool.binds(name)) {
+            let bound = asked.arguments.keys().find(|name| tool.binds(name));
+            if let Some(bound) = bound {
                 tracing::warn!(tool = %tool.name(), param = %bound, "an agent tried to set what comes from the identity");
             }
-            Refused::of(refusal)
+            Refused { noted: bound.map(|_| "bound_parameter"), ..Refused::of(refusal) }
         })?;
         let (name, system) = (tool.name().clone(), tool.system().clone());
         Ok(Call::new(id, self.clock.now(), run.clone(), name, system, arguments))
@@ -255,7 +253,7 @@ impl Inner {
         (outcome, began.elapsed())
     }
 
-    /// Puts the labels on the run before the agent sees a byte of the result, then closes the entry.
+    /// Closes the entry, and with it puts the labels on the run, before the agent sees a byte of the result.
     async fn close(
         &self,
         tool: &Tool,
@@ -266,7 +264,6 @@ impl Inner {
         let mut yields = None;
         let (ended, reply) = match outcome.ended {
             Ended::Done(output) => {
-                self.labels.add(run.id(), tool.yields());
                 yields = (!tool.yields().is_empty()).then(|| (run.id().clone(), tool.yields().to_vec()));
                 let text = output.text.unwrap_or_else(|| output.structured.to_string());
                 (ClosingWord::Done, Reply::Done { structured: output.structured, text })
@@ -297,16 +294,17 @@ impl Inner {
         if let Err(error) = closed {
             // The effect stands and its intent is durable; the open entry will be closed as unknown at the next start.
             tracing::error!(%error, call = %id, "the outcome of a call could not be recorded");
+            let is_told = tool.effect() != Effect::Read && tool.yields().is_empty();
+            if matches!(reply, Reply::Done { .. }) && !is_told {
+                return Ok(Reply::Refused(withheld(tool.effect())));
+            }
         }
         Ok(reply)
     }
 
     async fn refuse(&self, run: &Run, id: CallId, asked: &Asked, refused: Refused) -> Reply {
-        let Some(unrecorded) = self.refusals.count(run.id(), self.clock.now()) else {
-            return Reply::of(refused);
-        };
         let entry = RefusedCall {
-            unrecorded,
+            code: refused.noted.unwrap_or(refused.refusal.code),
             at: self.clock.now(),
             call: id,
             run,
@@ -324,12 +322,12 @@ impl Inner {
         }
     }
 
-    /// The implicit run of this principal and agent, with all that it has touched so far.
-    fn run_of(&self, caller: &Caller) -> Run {
-        let identified = &caller.identified;
-        let id = ringfence_core::RunId::implicit(&identified.principal, &identified.agent);
-        let labels = self.labels.of(&id);
-        Run::implicit(identified.principal.clone(), identified.agent.clone(), identified.expires, labels)
+    /// What a run has touched so far, by whichever process.
+    fn labels(&self, run: &RunId) -> Result<BTreeSet<Label>, Refusal> {
+        self.journal.labels(run).map_err(|error| {
+            tracing::error!(%error, "a call could not be judged, so it did not run");
+            Refusal::internal("labels_unknown", Wall::Journal)
+        })
     }
 
     fn is_visible(&self, tool: &Tool, run: &Run) -> bool {
@@ -354,6 +352,8 @@ struct Refused {
     refusal: Refusal,
     /// The scope that would help.
     scope: Option<String>,
+    /// What the journal calls it, where the agent must not learn as much.
+    noted: Option<&'static str>,
 }
 
 impl Reply {
@@ -378,7 +378,7 @@ fn check_scope(tool: &Tool, caller: &Caller) -> Result<(), Refused> {
 
 impl Refused {
     fn of(refusal: Refusal) -> Self {
-        Self { verdict: Verdict::Deny, refusal, scope: None }
+        Self { verdict: Verdict::Deny, refusal, scope: None, noted: None }
     }
 
     fn by(verdict: Verdict, refusal: Refusal) -> Self {
@@ -412,6 +412,16 @@ fn forbidden(rules: Vec<Rule>) -> Refusal {
     let message = "policy does not allow this call with these arguments under this user's name";
     let refusal = Refusal::new("forbidden", RefusalClass::Policy, Wall::Policy, Retry::WithChange, message);
     Refusal { rules, ..refusal }
+}
+
+/// What is said instead of a result whose closing entry, and so whose labels, could not be recorded.
+fn withheld(effect: Effect) -> Refusal {
+    let refusal = Refusal::internal("not_recorded", Wall::Journal);
+    if effect == Effect::Read {
+        return refusal;
+    }
+    let message = "it was done, but that could not be recorded, so its result is withheld; do not repeat it";
+    Refusal { message: message.to_owned(), retry: Retry::Never, ..refusal }
 }
 
 fn needs_approval(approvers: &BTreeSet<GroupName>, rules: Vec<Rule>) -> Refusal {

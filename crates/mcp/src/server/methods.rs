@@ -68,7 +68,10 @@ async fn list<S: Service>(
             }
         },
     };
-    let tools = server.service.tools(caller).await;
+    let tools = match server.service.tools(caller).await {
+        Ok(tools) => tools,
+        Err(challenge) => return Answer::Challenge(challenge),
+    };
     let rest = tools.iter().filter(|tool| after.as_ref().is_none_or(|after| tool.name > *after));
     let page: Vec<&ToolDescription> = rest.take(server.settings.page_size.saturating_add(1)).collect();
     let shown = page.iter().take(server.settings.page_size);
