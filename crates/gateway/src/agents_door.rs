@@ -92,7 +92,7 @@ impl Service for AgentsDoor {
     }
 
     async fn tools(&self, caller: &Caller) -> Result<Vec<ToolDescription>, Challenge> {
-        match self.gateway.tools(caller) {
+        match self.gateway.tools(caller).await {
             Ok(tools) => Ok(tools.into_iter().map(describe).collect()),
             Err(refusal) if refusal.class == RefusalClass::Budget => {
                 Err(later(429, Some(1), refusal.to_string()))

@@ -7,6 +7,7 @@ mod limits;
 mod pipeline;
 mod reply;
 mod shutdown;
+mod visible;
 
 pub use agents_door::{DoorSettings, agents_door, health_routes};
 pub use caller::{Asked, Caller, NotIdentified};
@@ -14,3 +15,6 @@ pub use clock::Clock;
 pub use limits::CallLimits;
 pub use pipeline::{Gateway, Parts, Status};
 pub use reply::Reply;
+
+#[cfg(test)]
+mod tests;

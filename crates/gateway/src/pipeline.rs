@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
-use ringfence_actions::{ActionSpace, Tool, unknown_tool};
+use ringfence_actions::{ActionSpace, Tool, nearest_tools, unknown_tool};
 use ringfence_core::{
     Call, CallId, Decision, Effect, GroupName, Label, Permit, Refusal, RefusalClass, Retry, Rule, Run, RunId,
     Secret, Ticket, ToolName, Verdict, Wall,
@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::caller::{NotIdentified, presented};
 use crate::limits::UnderWay;
 use crate::shutdown::Shutdown;
+use crate::visible::Visible;
 use crate::{Asked, CallLimits, Caller, Clock, Reply};
 
 /// What a gateway is made of.
@@ -59,10 +60,11 @@ pub struct Gateway {
 
 pub(crate) struct Inner {
     pub(crate) space: Arc<ActionSpace>,
-    policies: Policies,
+    policies: Arc<Policies>,
     pub(crate) identity: Identity,
     pub(crate) journal: Journal,
     systems: Systems,
+    visible: Visible,
     under_way: Arc<UnderWay>,
     pub(crate) clock: Clock,
     give_up: tokio_util::sync::CancellationToken,
@@ -75,10 +77,11 @@ impl Gateway {
         let shutdown = Shutdown::default();
         let inner = Inner {
             space: parts.space,
-            policies: parts.policies,
+            policies: Arc::new(parts.policies),
             identity: parts.identity,
             journal: parts.journal,
             systems: parts.systems,
+            visible: Visible::new(),
             under_way: UnderWay::new(parts.limits),
             clock: parts.clock,
             give_up: shutdown.give_up.clone(),
@@ -86,10 +89,12 @@ impl Gateway {
         Self { inner: Arc::new(inner), shutdown }
     }
 
-    /// The tools that this caller may call, in the order of their names.
-    pub fn tools(&self, caller: &Caller) -> Result<Vec<&Tool>, Refusal> {
-        let run = caller.run(self.inner.labels(&caller.run_id())?);
-        Ok(self.inner.space.tools().filter(|tool| self.inner.is_visible(tool, &run)).collect())
+    /// The tools that this caller may call, in the order of their names. A list takes a place among the calls under way.
+    pub async fn tools(&self, caller: &Caller) -> Result<Vec<&Tool>, Refusal> {
+        let id = caller.run_id();
+        let _place = self.inner.under_way.enter(&id)?;
+        let run = caller.run(self.inner.labels(&id)?);
+        self.inner.visible(&run).await.ok_or_else(busy)
     }
 
     /// Carries one call. It runs in a task of its own: a client that hangs up cannot cut it in half.
@@ -193,10 +198,10 @@ impl Inner {
 
     /// The life of a call.
     async fn carry(&self, caller: &Caller, run: &Run, id: CallId, asked: &Asked) -> Result<Reply, Refused> {
-        let tool = self.tool(run, &asked.tool)?;
+        let tool = self.tool(run, &asked.tool).await?;
         check_scope(tool, caller)?;
         let call = self.checked(tool, run, id, asked)?;
-        let permit = self.decide(tool, call)?;
+        let permit = self.decide(tool, run, call).await?;
         let ticket = self.record(permit, tool).await?;
         let outcome = self.run(ticket, tool, caller).await;
         self.close(tool, run, id, outcome).await
@@ -204,10 +209,13 @@ impl Inner {
 
     /// The tool, if this run can see it. A name that does not exist is judged as one that does, so that the two take one path
     /// and the same time.
-    fn tool(&self, run: &Run, asked: &str) -> Result<&Tool, Refused> {
+    async fn tool(&self, run: &Run, asked: &str) -> Result<&Tool, Refused> {
         let named = self.space.tool(asked).or_else(|| self.space.tools().next());
-        let visible = named.filter(|tool| self.is_visible(tool, run));
-        visible.filter(|tool| tool.name().as_str() == asked).ok_or_else(|| self.unknown(run, asked))
+        let visible = named.filter(|tool| self.policies.visible(tool, run, self.clock.now()));
+        match visible.filter(|tool| tool.name().as_str() == asked) {
+            Some(tool) => Ok(tool),
+            None => Err(Refused::of(unknown_tool(asked, &self.visible_names(run).await))),
+        }
     }
 
     fn checked(&self, tool: &Tool, run: &Run, id: CallId, asked: &Asked) -> Result<Call, Refused> {
@@ -222,7 +230,7 @@ impl Inner {
         Ok(Call::new(id, self.clock.now(), run.clone(), name, system, arguments))
     }
 
-    fn decide(&self, tool: &Tool, call: Call) -> Result<Permit, Refused> {
+    async fn decide(&self, tool: &Tool, run: &Run, call: Call) -> Result<Permit, Refused> {
         // Read before the decision takes the call, so that an expired run is refused whatever its policies say.
         if call.run().expires() <= call.at() {
             return Err(Refused::of(expired()));
@@ -232,7 +240,10 @@ impl Inner {
             Decision::Ask { approvers, rules, .. } => {
                 Err(Refused::by(Verdict::Ask, needs_approval(&approvers, rules)))
             }
-            Decision::Deny { rules, .. } => Err(Refused::by(Verdict::Deny, forbidden(rules))),
+            Decision::Deny { rules, .. } => {
+                let others = self.visible_names(run).await;
+                Err(Refused::by(Verdict::Deny, forbidden(rules, tool.name(), &others)))
+            }
         }
     }
 
@@ -330,19 +341,18 @@ impl Inner {
         })
     }
 
-    fn is_visible(&self, tool: &Tool, run: &Run) -> bool {
-        self.policies.visible(tool, run, self.clock.now())
+    /// The tools that this run can see; `None` where too many others are looking.
+    async fn visible(&self, run: &Run) -> Option<Vec<&Tool>> {
+        let now = self.clock.now();
+        let (space, policies, viewer) = (self.space.clone(), self.policies.clone(), run.clone());
+        let look = move || space.tools().map(|tool| policies.visible(tool, &viewer, now)).collect();
+        let view = self.visible.view(run, now, look).await?;
+        let tools = self.space.tools().zip(view.iter());
+        Some(tools.filter(|(_, visible)| **visible).map(|(tool, _)| tool).collect())
     }
 
-    /// What is said of a tool that does not exist, and of one that this run cannot see: the same.
-    fn unknown(&self, run: &Run, asked: &str) -> Refused {
-        let permitted: Vec<ToolName> = self
-            .space
-            .tools()
-            .filter(|tool| self.is_visible(tool, run))
-            .map(|tool| tool.name().clone())
-            .collect();
-        Refused::of(unknown_tool(asked, permitted.iter()))
+    async fn visible_names(&self, run: &Run) -> Vec<&ToolName> {
+        self.visible(run).await.unwrap_or_default().into_iter().map(Tool::name).collect()
     }
 }
 
@@ -408,10 +418,18 @@ fn expired() -> Refusal {
     Refusal::new("run_expired", RefusalClass::Budget, Wall::Limits, Retry::Never, message)
 }
 
-fn forbidden(rules: Vec<Rule>) -> Refusal {
+/// `others` are tools that this run can see, in the order of their names.
+fn forbidden(rules: Vec<Rule>, tool: &ToolName, others: &[&ToolName]) -> Refusal {
     let message = "policy does not allow this call with these arguments under this user's name";
     let refusal = Refusal::new("forbidden", RefusalClass::Policy, Wall::Policy, Retry::WithChange, message);
-    Refusal { rules, ..refusal }
+    let allowed = if rules.is_empty() {
+        "a call that some rule permits: none permits this one; try other arguments, or another tool"
+    } else {
+        "a call that the rules named do not forbid: try other arguments, or another tool"
+    };
+    let others: Vec<&ToolName> = others.iter().copied().filter(|other| *other != tool).collect();
+    let nearest = nearest_tools(tool.as_str(), &others);
+    Refusal { rules, allowed: Some(allowed.to_owned()), nearest, ..refusal }
 }
 
 /// What is said instead of a result whose closing entry, and so whose labels, could not be recorded.
@@ -422,6 +440,11 @@ fn withheld(effect: Effect) -> Refusal {
     }
     let message = "it was done, but that could not be recorded, so its result is withheld; do not repeat it";
     Refusal { message: message.to_owned(), retry: Retry::Never, ..refusal }
+}
+
+fn busy() -> Refusal {
+    let message = "too many lists are being made; try again in a moment";
+    Refusal::new("too_many_calls", RefusalClass::Budget, Wall::Limits, Retry::Later, message)
 }
 
 fn needs_approval(approvers: &BTreeSet<GroupName>, rules: Vec<Rule>) -> Refusal {
