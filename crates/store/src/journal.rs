@@ -295,9 +295,9 @@ impl Journal {
             }
         }
         let _failed = send(&jobs, Draft::closed(now), Durable::First).await;
-        drop(jobs);
         // Before the writer's: the last connection folds the log into the file, and this one may not write.
         drop(self.reader.lock().ok().and_then(|mut reader| reader.take()));
+        drop(jobs);
         let writer = self.writer.lock().ok().and_then(|mut writer| writer.take());
         if let Some(writer) = writer {
             let _joined = tokio::task::spawn_blocking(move || writer.join()).await;

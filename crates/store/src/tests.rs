@@ -246,6 +246,18 @@ async fn what_a_run_has_touched_is_known_to_every_process_and_outlives_them() {
 }
 
 #[tokio::test]
+async fn a_journal_that_was_closed_is_one_file() {
+    for _ in 0..20 {
+        let setting = Setting::new();
+        let (journal, proofs) = setting.open().ok().unwrap();
+        assert_eq!(journal.labels(run(&proofs).id()).unwrap(), BTreeSet::new());
+        assert!(setting.path().join("journal.db-wal").exists(), "the control");
+        journal.close(NOW).await;
+        assert!(!setting.path().join("journal.db-wal").exists(), "whoever copies the file has all of it");
+    }
+}
+
+#[tokio::test]
 async fn one_process_serves_a_journal_and_others_look_in() {
     let setting = Setting::new();
     let (serving, _) = setting.open_as(Role::Server).ok().unwrap();

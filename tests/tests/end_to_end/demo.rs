@@ -20,7 +20,7 @@ fn nothing_gets_through_and_the_useful_work_is_done() {
 #[test]
 fn without_a_terminal_it_reads_well() {
     let ran = ringfence(&["demo"]);
-    assert_eq!(ran.code, 0);
+    assert_eq!(ran.code, 0, "{ran:?}");
     assert!(!ran.stdout.contains('\u{1b}') && ran.stderr.is_empty(), "{ran:?}");
     let columns: Vec<usize> = ran.stdout.lines().filter_map(|line| line.find("bob")).collect();
     assert!(
