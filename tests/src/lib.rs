@@ -1,5 +1,5 @@
 //! What the end-to-end tests share: the real binary, a project of its own for each test, and a gateway that runs.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -198,6 +198,29 @@ impl Project {
         }
     }
 
+    /// Appends an entry to the journal as someone would who knows its form and has no key.
+    ///
+    /// # Panics
+    /// Where there is no journal.
+    pub fn append_forged(&self) {
+        let connection = self.database("state/journal.db");
+        let (number, hash, tag): (i64, [u8; 32], [u8; 32]) = connection
+            .query_row("SELECT number, hash, tag FROM entries ORDER BY number DESC", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .unwrap();
+        let number = number + 1;
+        let leaf = format!(r#"{{"number":{number},"kind":"closed","at":1}}"#);
+        let parts: [&[u8]; 4] =
+            [b"ringfence journal entry v1\n", &number.to_be_bytes(), &hash, leaf.as_bytes()];
+        let hash = ringfence_core::Digest::of(&parts);
+        let written = connection.execute(
+            "INSERT INTO entries (number, leaf, hash, tag) VALUES (?1, ?2, ?3, ?4)",
+            rusqlite::params![number, leaf, hash.as_bytes(), tag],
+        );
+        assert_eq!(written.unwrap(), 1);
+    }
+
     /// Starts the gateway and waits until it serves.
     ///
     /// # Panics
@@ -294,6 +317,53 @@ impl Drop for Serving {
     fn drop(&mut self) {
         let _ended_already = self.child.kill();
         let _reaped_already = self.child.wait();
+    }
+}
+
+/// Everything that the demo must at least try.
+const TRIED: &[&str] = &[
+    "DROP TABLE",
+    "execute_sql",
+    "bound to the identity",
+    "extra key",
+    "duplicated key",
+    "Carol's ticket",
+    "expired token",
+    "subject changed",
+    "people's door",
+    "rm -rf",
+    "host's environment",
+    "gateway's memory",
+    "token and the journal's key",
+    "interface or a route",
+    "metadata, a private address",
+    "fork bomb",
+    "memory bomb",
+    "without approval",
+    "journal",
+];
+
+/// That a demo tried everything, that nothing got through, and that the useful work was done.
+///
+/// # Panics
+/// Where it is not so.
+pub fn nothing_got_through(ran: &Ran) {
+    let report = ran.json();
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(report["attacks_through"], 0);
+    let attempts = report["attempts"].as_array().unwrap();
+    let attacks: Vec<&Value> = attempts.iter().filter(|attempt| attempt["attack"] == true).collect();
+    assert_eq!(report["attacks_tried"], attacks.len());
+    for tried in TRIED {
+        let found = attacks.iter().find(|attempt| attempt["tried"].as_str().unwrap().contains(tried));
+        assert!(found.is_some_and(|attempt| attempt["wall"].is_string()), "{tried}: {found:?}");
+    }
+    for number in ["calls", "effects_allowed", "overhead_median_us"] {
+        assert!(report[number].as_u64().unwrap() > 0, "{number}");
+    }
+    for user in ["bob", "alice"] {
+        let useful = attempts.iter().filter(|attempt| attempt["as"] == user && attempt["wall"].is_null());
+        assert!(useful.count() >= 2, "{user}");
     }
 }
 

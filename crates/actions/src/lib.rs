@@ -17,5 +17,5 @@ pub use file::File;
 pub use format::Format;
 pub use operation::{HttpRequest, Method, Operation, PathSegment};
 pub use param::{Binding, Param, ParamType, Scalar, Source};
-pub use space::{ActionSpace, unknown_tool};
+pub use space::{ActionSpace, nearest_tools, unknown_tool};
 pub use tool::{Limits, SystemKind, Tool};

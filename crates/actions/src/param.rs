@@ -296,25 +296,39 @@ fn take_pattern(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Option<Re
 }
 
 /// What the model's JSON Schema (ECMA-262) and the check here would read differently: classes whose reach depends on
-/// Unicode, and flags.
+/// Unicode, flags, code points in braces, and what only one of the two takes for set operations.
 fn unclear(pattern: &str) -> Option<String> {
-    let mut chars = pattern.chars().peekable();
-    while let Some(char) = chars.next() {
-        let next = chars.peek().copied();
-        match (char, next) {
-            ('\\', Some(class))
-                if class.is_alphanumeric() && !matches!(class, 'n' | 'r' | 't' | 'f' | 'v' | 'x' | 'u') =>
+    let mut rest = pattern.chars();
+    // Within `[…]`, whether it has a member yet.
+    let mut class: Option<bool> = None;
+    while let Some(char) = rest.next() {
+        let ahead = rest.as_str();
+        let next = ahead.chars().next();
+        let shown = |length| Some(std::iter::once(char).chain(ahead.chars()).take(length).collect());
+        match (char, next, class) {
+            ('\\', Some('x' | 'u'), _) if ahead.chars().nth(1) == Some('{') => return shown(3),
+            ('\\', Some(escaped), _)
+                if escaped.is_alphanumeric()
+                    && !matches!(escaped, 'n' | 'r' | 't' | 'f' | 'v' | 'x' | 'u') =>
             {
-                return Some(format!("\\{class}"));
+                return shown(2);
             }
-            ('\\', Some(_)) => drop(chars.next()),
-            ('(', Some('?')) => {
-                chars.next();
-                if chars.peek() != Some(&':') {
-                    return Some("(?".to_owned());
+            ('\\', Some(_), _) => {
+                rest.next();
+                class = class.map(|_| true);
+            }
+            ('[', _, Some(_)) | (']', _, Some(false)) => return shown(1),
+            ('&' | '~' | '-', Some(same), Some(_)) if same == char => return shown(2),
+            (']', _, Some(true)) => class = None,
+            (_, _, Some(_)) => class = Some(true),
+            ('[', next, None) => {
+                class = Some(false);
+                if next == Some('^') {
+                    rest.next();
                 }
             }
-            ('[', Some('[')) => return Some("[[".to_owned()),
+            ('(', Some('?'), None) if !ahead.starts_with("?:") => return shown(2),
+            ('{', Some(','), None) => return shown(2),
             _ => {}
         }
     }

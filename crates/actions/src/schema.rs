@@ -25,6 +25,9 @@ impl Tool {
     }
 }
 
+/// What no keyword of JSON Schema says so that every validator agrees.
+const NUMBER_DESCRIBE: &str = "at most four digits after the point";
+
 fn property(param: &Param) -> Json {
     let mut schema = match param.kind() {
         ParamType::Scalar(scalar) => scalar_schema(scalar),
@@ -37,7 +40,9 @@ fn property(param: &Param) -> Json {
         }
     };
     if let Some(describe) = param.describe() {
-        schema.insert("description".into(), describe.into());
+        let precision = schema.get("description").and_then(Json::as_str);
+        let both = precision.map(|precision| format!("{describe} ({precision})"));
+        schema.insert("description".into(), both.unwrap_or_else(|| describe.to_owned()).into());
     }
     Json::Object(schema)
 }
@@ -57,7 +62,8 @@ fn scalar_schema(scalar: &Scalar) -> Map<String, Json> {
         }
         Scalar::Number { minimum, maximum } => {
             let mut schema = keyword("type", "number");
-            schema.insert("multipleOf".into(), decimal("0.0001"));
+            // Not `multipleOf`: validators divide in binary, and then 19.99 is no multiple of 0.0001.
+            schema.insert("description".into(), NUMBER_DESCRIBE.into());
             let bounds =
                 [("minimum", minimum.unwrap_or(Decimal::MIN)), ("maximum", maximum.unwrap_or(Decimal::MAX))];
             schema.extend(bounds.map(|(word, bound)| (word.to_owned(), decimal(&bound.to_string()))));

@@ -33,13 +33,19 @@ impl ActionSpace {
     }
 }
 
+/// The tools whose names are nearest to this one, best first; at most three.
+#[must_use]
+pub fn nearest_tools(asked: &str, permitted: &[&ToolName]) -> Vec<ToolName> {
+    let ranked = nearest::ranked(asked, permitted.iter().map(|name| name.as_str()));
+    let named = |near: &str| permitted.iter().find(|name| name.as_str() == near).map(|name| (*name).clone());
+    ranked.into_iter().take(NEAREST_MAX).filter_map(|(_, near)| named(near)).collect()
+}
+
 /// What an agent is told of a name that is not in its action-space, whether or not it exists elsewhere.
 ///
 /// `permitted` are the tools that this principal and agent may call: no other is ever named.
 #[must_use]
-pub fn unknown_tool<'a>(asked: &str, permitted: impl Iterator<Item = &'a ToolName> + Clone) -> Refusal {
-    let near = nearest::of(asked, permitted.clone().map(ToolName::as_str), NEAREST_MAX);
-    let nearest: Vec<ToolName> = permitted.filter(|name| near.contains(&name.as_str())).cloned().collect();
+pub fn unknown_tool(asked: &str, permitted: &[&ToolName]) -> Refusal {
     let refusal = Refusal::new(
         "unknown_tool",
         RefusalClass::UnknownTool,
@@ -47,5 +53,10 @@ pub fn unknown_tool<'a>(asked: &str, permitted: impl Iterator<Item = &'a ToolNam
         Retry::Never,
         "there is no such tool in this action-space; call one that `tools/list` names",
     );
-    Refusal { nearest, ..refusal }
+    let allowed = match permitted.len() {
+        0 => "no tool at all under this user's name".to_owned(),
+        1 => "the one tool that `tools/list` names".to_owned(),
+        many => format!("the {many} tools that `tools/list` names"),
+    };
+    Refusal { nearest: nearest_tools(asked, permitted), allowed: Some(allowed), ..refusal }
 }

@@ -102,6 +102,46 @@ fn arguments_become_canonical_or_are_refused_by_field() {
 }
 
 #[test]
+fn a_number_is_as_precise_here_as_the_schema_says_to_the_model() {
+    let schema = read(METRICS).0.tool("get_metrics").unwrap().input_schema();
+    let share = &schema["properties"]["share"];
+    assert_eq!(share["description"], "at most four digits after the point");
+    assert_eq!(share.get("multipleOf"), None, "validators divide in binary: 19.99 would be refused");
+    assert!(check(json!({ "share": 0.1999 })).contains("0.1999"), "the control");
+    assert!(check(json!({ "share": 0.19999 })).contains("more than four digits"));
+}
+
+#[test]
+fn a_pattern_that_is_read_in_two_ways_is_refused() {
+    let said = |pattern: &str| {
+        let param = format!("params.x = {{ type = \"string\", pattern = '{pattern}' }}");
+        problems(&format!(
+            "[t]\nsystem = \"db\"\neffect = \"read\"\ndescribe = \"x\"\nsql = \"SELECT :x\"\n{param}\n"
+        ))
+    };
+    for fine in ["[a-z]+", r"\x41\u0041", r"[\]\[a-]", "(?:a|b){1,3}", "[^a&~-]", r"a\.b", r"\{,"] {
+        assert_eq!(said(fine), "", "{fine}");
+    }
+    for (unclear, word) in [
+        ("[a-z&&[^b]]", "&&"),
+        ("[a--b]", "--"),
+        ("[a~~b]", "~~"),
+        ("[a[b]]", "["),
+        ("[[:alpha:]]", "["),
+        ("[]a]", "]"),
+        ("[^]a]", "]"),
+        (r"\x{41}", r"\x{"),
+        (r"[\u{41}]", r"\u{"),
+        ("a{,3}", "{,"),
+        (r"\d", r"\d"),
+        ("(?i)a", "(?"),
+    ] {
+        let wanted = format!("`{word}` in a pattern means different things");
+        assert!(said(unclear).contains(&wanted), "{unclear}: {}", said(unclear));
+    }
+}
+
+#[test]
 fn a_missing_claim_refuses_the_call() {
     let (space, _) = read(METRICS);
     let verifier = Authorities::establish().verifier;

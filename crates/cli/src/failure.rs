@@ -26,6 +26,12 @@ impl Failure {
         }
     }
 
+    /// What is wrong, and what helps.
+    pub(crate) fn into_parts(self, otherwise: &str) -> (String, String) {
+        let help = if self.help.is_empty() { otherwise.to_owned() } else { self.help };
+        (self.message, help)
+    }
+
     pub(crate) fn print(&self) {
         anstream::eprintln!("{} {}", "error:".red().bold(), self.message);
         if !self.help.is_empty() {

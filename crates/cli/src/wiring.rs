@@ -17,7 +17,7 @@ use ringfence_policy::{Policies, PolicyFile};
 use ringfence_sandbox::egress::Rules;
 use ringfence_sandbox::remote::{HostSettings, Hosted, RemoteSettings};
 use ringfence_sandbox::{Isolation, WayOut};
-use ringfence_store::{Journal, JournalSettings};
+use ringfence_store::{Journal, JournalSettings, Role};
 use ringfence_tools::{Credential, HttpSettings, SandboxSettings, SystemSettings, Systems};
 use url::Url;
 use zeroize::Zeroizing;
@@ -27,7 +27,7 @@ use crate::keys;
 use crate::private_file::PrivateFile;
 use crate::project::{
     ExchangeDeclaration, HostDeclaration, HostProject, IssuerSource, PROJECT_FILE, Project,
-    RemoteDeclaration, SandboxDeclaration, SecretSource, SystemDeclaration, exchange_audiences,
+    RemoteDeclaration, SandboxDeclaration, SecretSource, System, SystemDeclaration, exchange_audiences,
 };
 
 /// Where the doors and the development issuer really listen.
@@ -109,12 +109,27 @@ impl Checked {
         systems
     }
 
+    /// Tries all that could be refused before the first key is made, so that a refusal leaves nothing behind.
+    pub(crate) async fn rehearse(&mut self, addresses: &Addresses) -> Result<(), Failure> {
+        keys::journal_key_is_there_or_not_needed(&self.project)?;
+        if addresses.issuer.is_none() || keys::issuer_key_file(&self.project).exists() {
+            return Ok(());
+        }
+        let key = ringfence_identity::development::new_key()
+            .ok_or_else(|| Failure::new("this machine has no randomness", "try again later"))?;
+        let issuer = issuer(&self.project, addresses, &key)?;
+        let systems = self.open_systems(issuer.as_ref());
+        self.refuse_problems()?;
+        attack_sandboxes(&self.project, &systems).await
+    }
+
     /// Puts the gateway together and opens its journal.
     pub(crate) fn assemble(
         self,
         systems: Systems,
         issuer: Option<&Issuer>,
         addresses: &Addresses,
+        role: Role,
     ) -> Result<Gateway, Failure> {
         self.refuse_problems()?;
         let Self { project, space, policies, recorder, verifier } = self;
@@ -129,6 +144,7 @@ impl Checked {
             key: &key,
             program: concat!("ringfence ", env!("CARGO_PKG_VERSION")).to_owned(),
             configuration: configuration(&project),
+            role,
         };
         let clock = Clock::system();
         let journal = Journal::open(settings, recorder, clock.now()).map_err(Failure::of)?;
@@ -142,6 +158,21 @@ impl Checked {
             clock,
         }))
     }
+}
+
+/// Fails where a sandbox does not hold on this machine.
+pub(crate) async fn attack_sandboxes(project: &Project, systems: &Systems) -> Result<(), Failure> {
+    systems.attack_sandboxes().await.map_err(|(system, why)| {
+        if project.systems.get(&system).is_some_and(System::is_remote) {
+            let what = format!("the sandbox `{system}` cannot be used: {why}");
+            return Failure::new(
+                what,
+                "look at its host: `ringfence sandbox-host FILE --check`, and its log",
+            );
+        }
+        let what = format!("the sandbox `{system}` does not hold on this machine: {why}");
+        Failure::new(what, "run `ringfence doctor`, which says what this machine lacks")
+    })
 }
 
 pub(crate) fn count(number: usize, thing: &str) -> String {
@@ -428,14 +459,19 @@ fn egress_secret(source: &SecretSource) -> Result<ringfence_sandbox::egress::Sec
         .map_err(|error| (error.to_string(), "correct the secret".to_owned()))
 }
 
-/// What is wrong with keys that are there already; what is not there yet is made when it is needed.
+/// What is wrong with keys that are there already, or were; what is not needed yet is made when it is.
 pub(crate) fn check_keys(project: &mut Project) {
-    for file in [keys::issuer_key_file(project), keys::journal_key_file(project)] {
-        if let Err(error) = PrivateFile::read(&file) {
+    let journal = keys::journal_key_is_there_or_not_needed(project);
+    let issuer = match &project.identity.source {
+        IssuerSource::Development { .. } => keys::issuer_key_is_sound(project),
+        IssuerSource::External { .. } => Ok(()),
+    };
+    for (file, looked) in
+        [(keys::issuer_key_file(project), issuer), (keys::journal_key_file(project), journal)]
+    {
+        if let Err(failure) = looked {
             let name = file.strip_prefix(&project.folder).unwrap_or(&file).display().to_string();
-            let text = error.to_string();
-            let (what, instead) =
-                text.split_once("; ").unwrap_or((&text, "make it readable for this user alone"));
+            let (what, instead) = failure.into_parts("make it readable for this user alone");
             project.problems.push(Problem::error(Place::start(&name), what, instead));
         }
     }

@@ -58,6 +58,12 @@ async fn admit(State(door): State<Door>, request: Request, next: Next) -> Respon
             door.gateway.rejected("not_an_operator").await;
             refuse(StatusCode::FORBIDDEN, "this door is for operators")
         }
+        Err(refused) if refused.retry_after_seconds().is_some() => {
+            let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, &refused.to_string());
+            let seconds = refused.retry_after_seconds().unwrap_or_default();
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+            response
+        }
         Err(refused) => {
             let mut response = refuse(StatusCode::UNAUTHORIZED, &refused.to_string());
             response

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use ringfence_core::Refusal;
+use ringfence_core::{Refusal, RefusalClass};
 use ringfence_identity::challenge;
 use ringfence_mcp::{
     Challenge, Content, NotRead, ResourceContents, ResourceDescription, Service, Settings, ToolCall,
@@ -86,14 +86,23 @@ impl Service for AgentsDoor {
     async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Challenge> {
         match self.gateway.caller(headers).await {
             Ok(caller) => self.with_scopes(caller).await,
+            Err(refused) if refused.retry_after_seconds().is_some() => {
+                Err(later(503, refused.retry_after_seconds(), refused.to_string()))
+            }
             Err(refused) => {
                 Err(self.challenge(401, refused.error(), &self.settings.scopes, &refused.to_string()))
             }
         }
     }
 
-    async fn tools(&self, caller: &Caller) -> Vec<ToolDescription> {
-        self.gateway.tools(caller).into_iter().map(describe).collect()
+    async fn tools(&self, caller: &Caller) -> Result<Vec<ToolDescription>, Challenge> {
+        match self.gateway.tools(caller).await {
+            Ok(tools) => Ok(tools.into_iter().map(describe).collect()),
+            Err(refusal) if refusal.class == RefusalClass::Budget => {
+                Err(later(429, Some(1), refusal.to_string()))
+            }
+            Err(refusal) => Err(later(503, None, refusal.to_string())),
+        }
     }
 
     async fn call(
@@ -106,12 +115,12 @@ impl Service for AgentsDoor {
         match self.gateway.call(caller, asked, watched(&watch)).await {
             Reply::Done { structured, text, artifacts } => Ok(done(structured, text, &artifacts)),
             Reply::Refused(refusal) => Ok(refused(&refusal)),
-            Reply::NeedsScope { scope, .. } => Err(self.insufficient(&[scope])),
+            Reply::NeedsScope { scopes, .. } => Err(self.insufficient(&scopes)),
         }
     }
 
     fn owner(&self, caller: &Caller) -> String {
-        caller.run().to_string()
+        caller.run_id().to_string()
     }
 
     async fn resources(&self, caller: &Caller) -> Vec<ResourceDescription> {
@@ -157,9 +166,15 @@ impl AgentsDoor {
         Challenge {
             status,
             www_authenticate: Some(challenge::bearer_challenge(error, scopes, &metadata)),
+            retry_after_seconds: None,
             message: why.to_owned(),
         }
     }
+}
+
+/// Not now, for a reason that lies with the gateway and not with the token.
+fn later(status: u16, retry_after_seconds: Option<u64>, message: String) -> Challenge {
+    Challenge { status, www_authenticate: None, retry_after_seconds, message }
 }
 
 fn describe(tool: &ringfence_actions::Tool) -> ToolDescription {

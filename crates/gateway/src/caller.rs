@@ -1,9 +1,10 @@
 //! Who calls, and what was asked.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
-use ringfence_core::{RunId, Secret};
+use ringfence_core::{Label, Run, RunId, Secret};
 use ringfence_identity::{Identified, TokenRefused, bearer};
 use serde_json::{Map, Value as Json};
 
@@ -20,9 +21,15 @@ impl Caller {
         Self { identified: Arc::new(identified), token }
     }
 
-    /// The implicit run of its principal and agent.
-    pub(crate) fn run(&self) -> RunId {
+    /// The name of the implicit run of this principal and agent.
+    pub(crate) fn run_id(&self) -> RunId {
         RunId::implicit(&self.identified.principal, &self.identified.agent)
+    }
+
+    /// The implicit run of this principal and agent, with what it has touched so far.
+    pub(crate) fn run(&self, labels: BTreeSet<Label>) -> Run {
+        let Identified { principal, agent, expires, .. } = &*self.identified;
+        Run::implicit(principal.clone(), agent.clone(), *expires, labels)
     }
 }
 
@@ -33,6 +40,9 @@ pub struct Asked {
     /// Its arguments, read by a reader that refuses duplicate keys.
     pub arguments: Map<String, Json>,
 }
+
+/// How often an issuer that did not answer is asked again.
+const UNVERIFIABLE_RETRY_SECONDS: u64 = 10;
 
 /// Why nobody could be identified.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -56,6 +66,15 @@ impl NotIdentified {
             Self::NoToken => None,
             Self::Malformed => Some("invalid_request"),
             Self::Refused(_) => Some("invalid_token"),
+        }
+    }
+
+    /// After how many seconds the same token may be sent again, where it is not the token that is at fault.
+    #[must_use]
+    pub fn retry_after_seconds(self) -> Option<u64> {
+        match self {
+            Self::Refused(TokenRefused::Unavailable) => Some(UNVERIFIABLE_RETRY_SECONDS),
+            _ => None,
         }
     }
 }

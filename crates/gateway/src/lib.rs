@@ -5,11 +5,11 @@ mod artifacts;
 mod caller;
 mod clock;
 mod gate;
-mod labels;
 mod limits;
 mod pipeline;
 mod reply;
 mod shutdown;
+mod visible;
 
 pub use agents_door::{DoorSettings, agents_door, health_routes};
 pub use artifacts::{Handed, Kept, Link};
@@ -19,3 +19,6 @@ pub use limits::CallLimits;
 pub use pipeline::{Gateway, Parts, Status};
 pub use reply::Reply;
 pub use ringfence_tools::{Sink, Watch};
+
+#[cfg(test)]
+mod tests;

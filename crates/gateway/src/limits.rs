@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use ringfence_core::{Instant, Refusal, RefusalClass, Retry, RunId, Wall};
+use ringfence_core::{Refusal, RefusalClass, Retry, RunId, Wall};
 
 /// How many calls may be under way at the same time.
 #[derive(Clone, Copy, Debug)]
@@ -17,42 +17,6 @@ pub struct CallLimits {
 impl Default for CallLimits {
     fn default() -> Self {
         Self { total: 512, per_run: 64 }
-    }
-}
-
-/// Refusals of one run that are journalled one by one in a second; the rest are counted, so that no agent fills the disk.
-const REFUSALS_PER_SECOND: u32 = 20;
-/// Runs whose refusals are counted at the same time.
-const REFUSING_RUNS_MAX: usize = 10_000;
-
-/// How often each run was refused in the current second.
-#[derive(Default)]
-pub(crate) struct Refusals(Mutex<HashMap<RunId, Refusing>>);
-
-#[derive(Default)]
-struct Refusing {
-    second: u64,
-    seen: u32,
-    unrecorded: u64,
-}
-
-impl Refusals {
-    /// How many of this run's refusals were not kept before this one, which is; `None` where this one is not either.
-    pub(crate) fn count(&self, run: &RunId, now: Instant) -> Option<u64> {
-        let mut runs = self.0.lock().ok()?;
-        if runs.len() >= REFUSING_RUNS_MAX && !runs.contains_key(run) {
-            runs.retain(|_, refusing| refusing.second == now.seconds() || refusing.unrecorded > 0);
-        }
-        let refusing = runs.entry(run.clone()).or_default();
-        if refusing.second != now.seconds() {
-            (refusing.second, refusing.seen) = (now.seconds(), 0);
-        }
-        refusing.seen += 1;
-        if refusing.seen > REFUSALS_PER_SECOND {
-            refusing.unrecorded += 1;
-            return None;
-        }
-        Some(std::mem::take(&mut refusing.unrecorded))
     }
 }
 

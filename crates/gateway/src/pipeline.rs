@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
-use ringfence_actions::{ActionSpace, Tool, unknown_tool};
+use ringfence_actions::{ActionSpace, Tool, nearest_tools, unknown_tool};
 use ringfence_core::{
-    Call, CallId, Decision, Effect, GroupName, Permit, Refusal, RefusalClass, Retry, Rule, Run, Secret,
-    Ticket, ToolName, Verdict, Wall,
+    Call, CallId, Decision, Effect, GroupName, Label, Permit, Refusal, RefusalClass, Retry, Rule, Run, RunId,
+    Secret, Ticket, ToolName, Verdict, Wall,
 };
 use ringfence_identity::{Door, Identified, Identity};
 use ringfence_policy::Policies;
@@ -19,9 +19,9 @@ use uuid::Uuid;
 use crate::artifacts::Artifacts;
 use crate::caller::{NotIdentified, presented};
 use crate::gate::Gate;
-use crate::labels::Labels;
-use crate::limits::{Refusals, UnderWay};
+use crate::limits::UnderWay;
 use crate::shutdown::Shutdown;
+use crate::visible::Visible;
 use crate::{Asked, CallLimits, Caller, Clock, Reply};
 
 /// What a gateway is made of.
@@ -62,12 +62,11 @@ pub struct Gateway {
 
 pub(crate) struct Inner {
     pub(crate) space: Arc<ActionSpace>,
-    policies: Policies,
+    policies: Arc<Policies>,
     pub(crate) identity: Identity,
     pub(crate) journal: Arc<Journal>,
     systems: Systems,
-    labels: Labels,
-    refusals: Refusals,
+    visible: Visible,
     pub(crate) under_way: Arc<UnderWay>,
     pub(crate) artifacts: Artifacts,
     pub(crate) clock: Clock,
@@ -79,15 +78,13 @@ impl Gateway {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let shutdown = Shutdown::default();
-        let labels = Labels::remembered(parts.journal.labels());
         let inner = Inner {
             space: parts.space,
-            policies: parts.policies,
+            policies: Arc::new(parts.policies),
             identity: parts.identity,
             journal: Arc::new(parts.journal),
             systems: parts.systems,
-            labels,
-            refusals: Refusals::default(),
+            visible: Visible::new(),
             under_way: UnderWay::new(parts.limits),
             artifacts: Artifacts::default(),
             clock: parts.clock,
@@ -96,11 +93,12 @@ impl Gateway {
         Self { inner: Arc::new(inner), shutdown }
     }
 
-    /// The tools that this caller may call, in the order of their names.
-    #[must_use]
-    pub fn tools(&self, caller: &Caller) -> Vec<&Tool> {
-        let run = self.inner.run_of(caller);
-        self.inner.space.tools().filter(|tool| self.inner.is_visible(tool, &run)).collect()
+    /// The tools that this caller may call, in the order of their names. A list takes a place among the calls under way.
+    pub async fn tools(&self, caller: &Caller) -> Result<Vec<&Tool>, Refusal> {
+        let id = caller.run_id();
+        let _place = self.inner.under_way.enter(&id)?;
+        let run = caller.run(self.inner.labels(&id)?);
+        self.inner.visible(&run).await.ok_or_else(busy)
     }
 
     /// Carries one call. It runs in a task of its own: a client that hangs up cannot cut it in half. `watch` hears what a
@@ -117,7 +115,7 @@ impl Gateway {
     }
 
     /// Records that a request was turned away before it was a call.
-    pub async fn rejected(&self, code: &str) {
+    pub async fn rejected(&self, code: &'static str) {
         self.inner.journal.rejected(self.inner.clock.now(), code).await;
     }
 
@@ -186,12 +184,16 @@ impl Inner {
 
     /// Carries a call and journals a refusal; a refusal that cannot be journalled becomes an internal one.
     async fn answer(&self, caller: &Caller, asked: Asked, watch: &Watch) -> Reply {
-        let run = self.run_of(caller);
         let id = CallId(Uuid::now_v7());
-        let place = self.under_way.enter(run.id());
-        let carried = match &place {
-            Ok(_) => self.carry(caller, &run, id, &asked, watch).await,
-            Err(full) => Err(Refused::of(full.clone())),
+        let run_id = caller.run_id();
+        let place = self.under_way.enter(&run_id);
+        let labels = self.labels(&run_id);
+        // What is not known is never taken for nothing, also where the run is only named in the journal.
+        let run = caller.run(labels.clone().unwrap_or_else(|_| [Label::Untrusted, Label::Sensitive].into()));
+        let carried = match (&place, labels) {
+            (Ok(_), Ok(_)) => self.carry(caller, &run, id, &asked, watch).await,
+            (Err(full), _) => Err(Refused::of(full.clone())),
+            (_, Err(unknown)) => Err(Refused::of(unknown)),
         };
         match carried {
             Ok(reply) => reply,
@@ -208,10 +210,10 @@ impl Inner {
         asked: &Asked,
         watch: &Watch,
     ) -> Result<Reply, Refused> {
-        let tool = self.tool(run, &asked.tool)?;
+        let tool = self.tool(run, &asked.tool).await?;
         check_scope(tool, caller)?;
         let call = self.checked(tool, run, id, asked)?;
-        let permit = self.decide(tool, call)?;
+        let permit = self.decide(tool, run, call).await?;
         let ticket = self.record(permit, tool).await?;
         let outcome = self.run(ticket, tool, caller, watch).await;
         self.close(tool, run, id, outcome).await
@@ -219,24 +221,28 @@ impl Inner {
 
     /// The tool, if this run can see it. A name that does not exist is judged as one that does, so that the two take one path
     /// and the same time.
-    fn tool(&self, run: &Run, asked: &str) -> Result<&Tool, Refused> {
+    async fn tool(&self, run: &Run, asked: &str) -> Result<&Tool, Refused> {
         let named = self.space.tool(asked).or_else(|| self.space.tools().next());
-        let visible = named.filter(|tool| self.is_visible(tool, run));
-        visible.filter(|tool| tool.name().as_str() == asked).ok_or_else(|| self.unknown(run, asked))
+        let visible = named.filter(|tool| self.policies.visible(tool, run, self.clock.now()));
+        match visible.filter(|tool| tool.name().as_str() == asked) {
+            Some(tool) => Ok(tool),
+            None => Err(Refused::of(unknown_tool(asked, &self.visible_names(run).await))),
+        }
     }
 
     fn checked(&self, tool: &Tool, run: &Run, id: CallId, asked: &Asked) -> Result<Call, Refused> {
         let arguments = tool.check(&asked.arguments, run.principal()).map_err(|refusal| {
-            if let Some(bound) = asked.arguments.keys().find(|name| tool.binds(name)) {
+            let bound = asked.arguments.keys().find(|name| tool.binds(name));
+            if let Some(bound) = bound {
                 tracing::warn!(tool = %tool.name(), param = %bound, "an agent tried to set what comes from the identity");
             }
-            Refused::of(refusal)
+            Refused { noted: bound.map(|_| "bound_parameter"), ..Refused::of(refusal) }
         })?;
         let (name, system) = (tool.name().clone(), tool.system().clone());
         Ok(Call::new(id, self.clock.now(), run.clone(), name, system, arguments))
     }
 
-    fn decide(&self, tool: &Tool, call: Call) -> Result<Permit, Refused> {
+    async fn decide(&self, tool: &Tool, run: &Run, call: Call) -> Result<Permit, Refused> {
         // Read before the decision takes the call, so that an expired run is refused whatever its policies say.
         if call.run().expires() <= call.at() {
             return Err(Refused::of(expired()));
@@ -246,7 +252,10 @@ impl Inner {
             Decision::Ask { approvers, rules, .. } => {
                 Err(Refused::by(Verdict::Ask, needs_approval(&approvers, rules)))
             }
-            Decision::Deny { rules, .. } => Err(Refused::by(Verdict::Deny, forbidden(rules))),
+            Decision::Deny { rules, .. } => {
+                let others = self.visible_names(run).await;
+                Err(Refused::by(Verdict::Deny, forbidden(rules, tool.name(), &others)))
+            }
         }
     }
 
@@ -263,10 +272,7 @@ impl Inner {
         let (id, run) = (ticket.call().id(), ticket.call().run().id().clone());
         let gate = Gate::new(watch, tool.yields());
         let watch = gate.watch().recorded_by(self.recorder(id));
-        let label = async || {
-            self.labels.add(&run, tool.yields());
-            self.journal.labelled(id, &run, tool.yields(), self.clock.now()).await
-        };
+        let label = async || self.journal.labelled(id, &run, tool.yields(), self.clock.now()).await;
         let outcome = tokio::select! {
             outcome = ringfence_tools::run(ticket, &self.systems, &caller.token, &watch) => outcome,
             () = self.give_up.cancelled() => stopped(tool),
@@ -287,7 +293,7 @@ impl Inner {
         })
     }
 
-    /// Puts the labels on the run before the agent sees a byte of the result, then closes the entry.
+    /// Closes the entry, and with it puts the labels on the run, before the agent sees a byte of the result.
     async fn close(
         &self,
         tool: &Tool,
@@ -298,16 +304,21 @@ impl Inner {
         let mut yields = None;
         let (ended, reply) = match outcome.ended {
             Ended::Done(output) => {
-                self.labels.add(run.id(), tool.yields());
                 yields = (!tool.yields().is_empty()).then(|| (run.id().clone(), tool.yields().to_vec()));
                 (ClosingWord::Done, self.hand_over(run.id(), id, output))
             }
             Ended::Failed(refusal) => (ClosingWord::Failed, Reply::Refused(refusal)),
+            Ended::NeedsScopes(scopes, refusal) => {
+                (ClosingWord::Failed, Reply::NeedsScope { scopes, refusal })
+            }
             Ended::Unknown(refusal) => (ClosingWord::Unknown, Reply::Refused(refusal)),
         };
         let closing = Closing {
             ended,
-            code: if let Reply::Refused(refusal) = &reply { Some(refusal.code.to_owned()) } else { None },
+            code: match &reply {
+                Reply::Done { .. } => None,
+                Reply::Refused(refusal) | Reply::NeedsScope { refusal, .. } => Some(refusal.code.to_owned()),
+            },
             duration_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
             rows: outcome.used.rows,
             bytes: outcome.used.bytes,
@@ -322,16 +333,17 @@ impl Inner {
         if let Err(error) = closed {
             // The effect stands and its intent is durable; the open entry will be closed as unknown at the next start.
             tracing::error!(%error, call = %id, "the outcome of a call could not be recorded");
+            let is_told = tool.effect() != Effect::Read && tool.yields().is_empty();
+            if matches!(reply, Reply::Done { .. }) && !is_told {
+                return Ok(Reply::Refused(withheld(tool.effect())));
+            }
         }
         Ok(reply)
     }
 
     pub(crate) async fn refuse(&self, run: &Run, id: CallId, asked: &Asked, refused: Refused) -> Reply {
-        let Some(unrecorded) = self.refusals.count(run.id(), self.clock.now()) else {
-            return Reply::of(refused);
-        };
         let entry = RefusedCall {
-            unrecorded,
+            code: refused.noted.unwrap_or(refused.refusal.code),
             at: self.clock.now(),
             call: id,
             run,
@@ -349,27 +361,26 @@ impl Inner {
         }
     }
 
-    /// The implicit run of this principal and agent, with all that it has touched so far.
-    pub(crate) fn run_of(&self, caller: &Caller) -> Run {
-        let identified = &caller.identified;
-        let id = ringfence_core::RunId::implicit(&identified.principal, &identified.agent);
-        let labels = self.labels.of(&id);
-        Run::implicit(identified.principal.clone(), identified.agent.clone(), identified.expires, labels)
+    /// What a run has touched so far, by whichever process.
+    pub(crate) fn labels(&self, run: &RunId) -> Result<BTreeSet<Label>, Refusal> {
+        self.journal.labels(run).map_err(|error| {
+            tracing::error!(%error, "a call could not be judged, so it did not run");
+            Refusal::internal("labels_unknown", Wall::Journal)
+        })
     }
 
-    fn is_visible(&self, tool: &Tool, run: &Run) -> bool {
-        self.policies.visible(tool, run, self.clock.now())
+    /// The tools that this run can see; `None` where too many others are looking.
+    async fn visible(&self, run: &Run) -> Option<Vec<&Tool>> {
+        let now = self.clock.now();
+        let (space, policies, viewer) = (self.space.clone(), self.policies.clone(), run.clone());
+        let look = move || space.tools().map(|tool| policies.visible(tool, &viewer, now)).collect();
+        let view = self.visible.view(run, now, look).await?;
+        let tools = self.space.tools().zip(view.iter());
+        Some(tools.filter(|(_, visible)| **visible).map(|(tool, _)| tool).collect())
     }
 
-    /// What is said of a tool that does not exist, and of one that this run cannot see: the same.
-    fn unknown(&self, run: &Run, asked: &str) -> Refused {
-        let permitted: Vec<ToolName> = self
-            .space
-            .tools()
-            .filter(|tool| self.is_visible(tool, run))
-            .map(|tool| tool.name().clone())
-            .collect();
-        Refused::of(unknown_tool(asked, permitted.iter()))
+    async fn visible_names(&self, run: &Run) -> Vec<&ToolName> {
+        self.visible(run).await.unwrap_or_default().into_iter().map(Tool::name).collect()
     }
 }
 
@@ -379,12 +390,14 @@ pub(crate) struct Refused {
     refusal: Refusal,
     /// The scope that would help.
     scope: Option<String>,
+    /// What the journal calls it, where the agent must not learn as much.
+    noted: Option<&'static str>,
 }
 
 impl Reply {
     fn of(refused: Refused) -> Self {
         match refused.scope {
-            Some(scope) => Self::NeedsScope { scope, refusal: refused.refusal },
+            Some(scope) => Self::NeedsScope { scopes: vec![scope], refusal: refused.refusal },
             None => Self::Refused(refused.refusal),
         }
     }
@@ -403,7 +416,7 @@ fn check_scope(tool: &Tool, caller: &Caller) -> Result<(), Refused> {
 
 impl Refused {
     pub(crate) fn of(refusal: Refusal) -> Self {
-        Self { verdict: Verdict::Deny, refusal, scope: None }
+        Self { verdict: Verdict::Deny, refusal, scope: None, noted: None }
     }
 
     fn by(verdict: Verdict, refusal: Refusal) -> Self {
@@ -433,10 +446,33 @@ fn expired() -> Refusal {
     Refusal::new("run_expired", RefusalClass::Budget, Wall::Limits, Retry::Never, message)
 }
 
-fn forbidden(rules: Vec<Rule>) -> Refusal {
+/// `others` are tools that this run can see, in the order of their names.
+fn forbidden(rules: Vec<Rule>, tool: &ToolName, others: &[&ToolName]) -> Refusal {
     let message = "policy does not allow this call with these arguments under this user's name";
     let refusal = Refusal::new("forbidden", RefusalClass::Policy, Wall::Policy, Retry::WithChange, message);
-    Refusal { rules, ..refusal }
+    let allowed = if rules.is_empty() {
+        "a call that some rule permits: none permits this one; try other arguments, or another tool"
+    } else {
+        "a call that the rules named do not forbid: try other arguments, or another tool"
+    };
+    let others: Vec<&ToolName> = others.iter().copied().filter(|other| *other != tool).collect();
+    let nearest = nearest_tools(tool.as_str(), &others);
+    Refusal { rules, allowed: Some(allowed.to_owned()), nearest, ..refusal }
+}
+
+/// What is said instead of a result whose closing entry, and so whose labels, could not be recorded.
+fn withheld(effect: Effect) -> Refusal {
+    let refusal = Refusal::internal("not_recorded", Wall::Journal);
+    if effect == Effect::Read {
+        return refusal;
+    }
+    let message = "it was done, but that could not be recorded, so its result is withheld; do not repeat it";
+    Refusal { message: message.to_owned(), retry: Retry::Never, ..refusal }
+}
+
+fn busy() -> Refusal {
+    let message = "too many lists are being made; try again in a moment";
+    Refusal::new("too_many_calls", RefusalClass::Budget, Wall::Limits, Retry::Later, message)
 }
 
 fn needs_approval(approvers: &BTreeSet<GroupName>, rules: Vec<Rule>) -> Refusal {

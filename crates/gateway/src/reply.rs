@@ -19,10 +19,10 @@ pub enum Reply {
     },
     /// It may not, or could not, be done.
     Refused(Refusal),
-    /// The token lacks a scope.
+    /// The token lacks scopes.
     NeedsScope {
-        /// The scope.
-        scope: String,
+        /// The scopes.
+        scopes: Vec<String>,
         /// The refusal, as for any other reason.
         refusal: Refusal,
     },

@@ -49,6 +49,9 @@ struct Kept {
 /// The issuer gave no token. For the log.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeRefused {
+    /// It does not give these scopes for this user's token (`invalid_scope`, RFC 6749 §5.2).
+    #[error("the issuer does not give the scopes `{}` for this token", .0.join(" "))]
+    Scopes(Vec<String>),
     /// It said no, with this OAuth error code.
     #[error("the issuer refused the exchange: {0}")]
     Refused(String),
@@ -114,6 +117,9 @@ impl Exchange {
         let (status, answer) = json(request).await.map_err(|error| ExchangeRefused::Unreachable(error.0))?;
         if status != 200 {
             let code = answer.get("error").and_then(Value::as_str).unwrap_or("no error code");
+            if code == "invalid_scope" {
+                return Err(ExchangeRefused::Scopes(self.settings.scopes.clone()));
+            }
             return Err(ExchangeRefused::Refused(code.chars().take(64).collect()));
         }
         self.judge(&answer, subject_token)

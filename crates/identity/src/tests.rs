@@ -370,7 +370,7 @@ async fn an_exchange_gives_a_token_in_the_users_name_for_one_system_alone() {
     );
     assert_eq!(
         refused(exchange("https://tickets", "admin", issuer.gateway_secret()), &subject).await,
-        said("invalid_scope")
+        Some("the issuer does not give the scopes `admin` for this token".into())
     );
     assert_eq!(
         refused(exchange("https://tickets", "edit", Secret::new("guess".into())), &subject).await,

@@ -19,7 +19,7 @@ pub trait Service: Send + Sync + 'static {
     async fn authenticate(&self, headers: &HeaderMap) -> Result<Self::Caller, Challenge>;
 
     /// The tools that this caller may call, in a stable order.
-    async fn tools(&self, caller: &Self::Caller) -> Vec<ToolDescription>;
+    async fn tools(&self, caller: &Self::Caller) -> Result<Vec<ToolDescription>, Challenge>;
 
     /// Calls a tool. A refusal by the service is a result with `is_error`, so that the model can read it.
     ///
@@ -38,13 +38,16 @@ pub trait Service: Send + Sync + 'static {
     async fn read(&self, caller: &Self::Caller, uri: &str) -> Result<ResourceContents, NotRead>;
 }
 
-/// An answer of 401 or 403, with the challenge that says how to do better (RFC 6750 §3).
+/// A request that is turned away as a whole: 401 or 403 with the challenge that says how to do better (RFC 6750 §3), or 429
+/// or 503 where it may be sent again later.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Challenge {
-    /// 401 or 403.
+    /// 401, 403, 429 or 503.
     pub status: u16,
     /// The `WWW-Authenticate` header.
     pub www_authenticate: Option<String>,
+    /// The `Retry-After` header.
+    pub retry_after_seconds: Option<u64>,
     /// One sentence for people.
     pub message: String,
 }

@@ -28,7 +28,7 @@ use rcgen::{
 use ringfence_sandbox::remote::{HostSettings, Hosted, RemoteSettings, TlsTexts, serve};
 use ringfence_sandbox::{
     Ended, InputFile, Isolation, Language, Outcome, Profile, Program, Refused, Sandbox, Stream, Unwatched,
-    Watch, egress, self_attack, strongest,
+    Watch, egress, strongest,
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -276,7 +276,7 @@ sys.exit(3)
 fn a_hosts_sandbox_holds_against_itself() {
     let host = Host::new();
     let sandbox = host.sandbox(Language::Python);
-    let probes = runtime().block_on(self_attack(&sandbox, Language::Python)).unwrap();
+    let probes = runtime().block_on(sandbox.self_attack()).unwrap();
     assert!(probes.len() > 5 && probes.iter().all(|probe| probe.held), "{probes:?}");
     runtime().block_on(sandbox.warm()).unwrap();
 }

@@ -2,22 +2,24 @@
 //!
 //! Whoever can write the file could add a trigger that swallows entries, so its schema is compared as a whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ringfence_core::{Digest, Label, RunId};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
+use crate::Head;
+
 /// Marks the file as ours: "RFJ1".
 const APPLICATION_ID: i64 = 0x5246_4A31;
 
 const SCHEMA: &str = "
-CREATE TABLE entries (number INTEGER PRIMARY KEY, leaf TEXT NOT NULL, hash BLOB NOT NULL) STRICT;
+CREATE TABLE entries (number INTEGER PRIMARY KEY, leaf TEXT NOT NULL, hash BLOB NOT NULL, tag BLOB NOT NULL) STRICT;
 CREATE TABLE payloads (number INTEGER PRIMARY KEY, salt BLOB NOT NULL, text TEXT NOT NULL) STRICT;
 CREATE TRIGGER entries_are_not_changed BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'append only'); END;
 CREATE TRIGGER entries_are_not_deleted BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'append only'); END;
-CREATE INDEX labelled ON entries (number) WHERE leaf ->> 'yields' IS NOT NULL;
+CREATE INDEX labelled ON entries (leaf ->> 'run', leaf ->> 'yields') WHERE leaf ->> 'yields' IS NOT NULL;
 ";
 
 pub(crate) fn path(folder: &Path) -> PathBuf {
@@ -89,21 +91,25 @@ pub(crate) fn orphan_payload(connection: &Connection) -> rusqlite::Result<Option
     Ok(orphan.map(|number| u64::try_from(number).unwrap_or(0)))
 }
 
-/// What every run has touched.
-pub(crate) fn labels(connection: &Connection) -> rusqlite::Result<BTreeMap<RunId, BTreeSet<Label>>> {
-    let mut statement = connection.prepare(
-        "SELECT DISTINCT leaf ->> 'run', leaf -> 'yields' FROM entries INDEXED BY labelled
-         WHERE leaf ->> 'yields' IS NOT NULL",
+/// What a run has touched. It takes one step for each different list of labels, however many entries there are.
+pub(crate) fn labels(connection: &Connection, run: &RunId) -> rusqlite::Result<BTreeSet<Label>> {
+    let mut statement = connection.prepare_cached(
+        "WITH RECURSIVE each (yields) AS (
+            SELECT min(leaf ->> 'yields') FROM entries INDEXED BY labelled
+            WHERE leaf ->> 'run' = ?1 AND leaf ->> 'yields' IS NOT NULL
+            UNION ALL
+            SELECT (SELECT min(leaf ->> 'yields') FROM entries INDEXED BY labelled
+                    WHERE leaf ->> 'run' = ?1 AND leaf ->> 'yields' > each.yields AND leaf ->> 'yields' IS NOT NULL)
+            FROM each WHERE each.yields IS NOT NULL
+         ) SELECT yields FROM each WHERE yields IS NOT NULL",
     )?;
-    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
-    let mut labels: BTreeMap<RunId, BTreeSet<Label>> = BTreeMap::new();
-    for row in rows {
-        let (run, yields) = row?;
-        let run = serde_json::from_value(run.into());
-        let yields = serde_json::from_str::<Vec<Label>>(&yields);
-        if let (Ok(run), Ok(yields)) = (run, yields) {
-            labels.entry(run).or_default().extend(yields);
-        }
+    let lists = statement.query_map(params![run.to_string()], |row| row.get::<_, String>(0))?;
+    let mut labels = BTreeSet::new();
+    for list in lists {
+        let list: Vec<Label> = serde_json::from_str(&list?).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+        })?;
+        labels.extend(list);
     }
     Ok(labels)
 }
@@ -115,27 +121,60 @@ pub(crate) fn open_to_read(folder: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// The number and hash of the last entry; zero of both where there is none.
-pub(crate) fn tail(connection: &Connection) -> rusqlite::Result<(u64, Digest)> {
+/// The end of the chain as it stands in the file.
+pub(crate) fn tail(connection: &Connection) -> rusqlite::Result<Head> {
     let last = connection
         .prepare_cached("SELECT number, hash FROM entries ORDER BY number DESC LIMIT 1")?
         .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 32]>(1)?)))
         .optional()?;
-    Ok(last.map_or((0, Digest::ZERO), |(number, hash)| (u64::try_from(number).unwrap_or(0), hash.into())))
+    Ok(last.map_or(Head::NONE, |(number, hash)| Head {
+        entries: u64::try_from(number).unwrap_or(0),
+        hash: hash.into(),
+    }))
 }
 
-/// The leaf and hash of one entry.
-fn entry(connection: &Connection, number: u64) -> rusqlite::Result<Option<(String, Digest)>> {
+/// One entry as it stands in the file.
+pub(crate) struct Entry {
+    pub(crate) number: u64,
+    pub(crate) leaf: String,
+    pub(crate) hash: Digest,
+    pub(crate) tag: [u8; 32],
+}
+
+/// Hands on the entries after this one, in their order, until one is not wanted.
+pub(crate) fn after<E>(
+    connection: &Connection,
+    number: u64,
+    mut each: impl FnMut(Entry) -> Result<(), E>,
+) -> rusqlite::Result<Result<(), E>> {
     let number = i64::try_from(number).unwrap_or(i64::MAX);
-    connection
-        .prepare_cached("SELECT leaf, hash FROM entries WHERE number = ?1")?
-        .query_row(params![number], |row| Ok((row.get(0)?, row.get::<_, [u8; 32]>(1)?.into())))
-        .optional()
+    let mut statement = connection
+        .prepare_cached("SELECT number, leaf, hash, tag FROM entries WHERE number > ?1 ORDER BY number")?;
+    let mut rows = statement.query(params![number])?;
+    while let Some(row) = rows.next()? {
+        let entry = Entry {
+            number: u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0),
+            leaf: row.get(1)?,
+            hash: row.get::<_, [u8; 32]>(2)?.into(),
+            tag: row.get(3)?,
+        };
+        if let Err(unwanted) = each(entry) {
+            return Ok(Err(unwanted));
+        }
+    }
+    Ok(Ok(()))
 }
 
 /// The hash that stands at a head's place.
 pub(crate) fn hash_at(connection: &Connection, number: u64) -> rusqlite::Result<Option<Digest>> {
-    if number == 0 { Ok(Some(Digest::ZERO)) } else { Ok(entry(connection, number)?.map(|(_, hash)| hash)) }
+    if number == 0 {
+        return Ok(Some(Digest::ZERO));
+    }
+    let number = i64::try_from(number).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached("SELECT hash FROM entries WHERE number = ?1")?
+        .query_row(params![number], |row| Ok(row.get::<_, [u8; 32]>(0)?.into()))
+        .optional()
 }
 
 /// The calls whose intent has no outcome, since the last time that one process had the journal to itself.

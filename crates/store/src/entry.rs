@@ -8,6 +8,8 @@ use ringfence_core::{Call, CallId, Digest, Instant, Label, Permit, Refusal, Run,
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::counts::{Counted, Refusing};
+
 /// The longest argument text that an entry keeps of a refused call, in bytes. Calls that run are kept whole.
 const REFUSED_BYTES_MAX: usize = 16 << 10;
 
@@ -56,8 +58,18 @@ pub struct RefusedCall<'a> {
     pub verdict: Verdict,
     /// What the agent is told.
     pub refusal: &'a Refusal,
-    /// Refusals of this run before this one that were counted and not kept.
-    pub unrecorded: u64,
+    /// The code for the journal: the agent's, or a sharper one that the agent must not learn.
+    pub code: &'static str,
+}
+
+/// How a journal was opened.
+pub(crate) struct Opening<'a> {
+    pub(crate) program: &'a str,
+    pub(crate) configuration: &'a Digest,
+    /// No other process had it open, so what is open before this entry stays open for good.
+    pub(crate) alone: bool,
+    /// The first and last entry that a crash left beyond the head.
+    pub(crate) unsigned: Option<(u64, u64)>,
 }
 
 /// A file that a call had made and that its run reads.
@@ -109,10 +121,13 @@ impl Draft {
         self.with(json!({ "run": run.id(), "agent": run.agent(), "labels": run.labels() }))
     }
 
-    /// The journal was opened. `alone`: no other process had it open, so what is open before this entry stays open for good.
-    pub(crate) fn opened(at: Instant, program: &str, configuration: &Digest, alone: bool) -> Self {
-        Self::new("opened", at)
-            .with(json!({ "program": program, "configuration": configuration, "alone": alone }))
+    /// The journal was opened.
+    pub(crate) fn opened(at: Instant, opening: &Opening<'_>) -> Self {
+        let unsigned = opening.unsigned.map(|(from, to)| [from, to]);
+        Self::new("opened", at).with(json!({
+            "program": opening.program, "configuration": opening.configuration, "alone": opening.alone,
+            "unsigned": unsigned,
+        }))
     }
 
     /// The journal was closed in good order.
@@ -143,8 +158,7 @@ impl Draft {
         };
         let entry = Self::new("refused", refused.at).with(json!({
             "call": refused.call, "tool": tool, "verdict": refused.verdict, "rules": refused.refusal.rules,
-            "code": refused.refusal.code, "class": refused.refusal.class, "wall": refused.refusal.wall,
-            "unrecorded": (refused.unrecorded > 0).then_some(refused.unrecorded),
+            "code": refused.code, "class": refused.refusal.class, "wall": refused.refusal.wall,
         }));
         entry.on_behalf_of(refused.run, &kept)
     }
@@ -179,9 +193,19 @@ impl Draft {
         Self { payload: Some(decision.to_string()), ..entry.with(fields) }
     }
 
-    /// A token was refused; `unrecorded` more were in the meantime.
-    pub(crate) fn rejected(at: Instant, code: &str, unrecorded: u64) -> Self {
-        Self::new("rejected", at).with(json!({ "code": code, "unrecorded": unrecorded }))
+    /// A token was refused.
+    pub(crate) fn rejected(at: Instant, code: &str) -> Self {
+        Self::new("rejected", at).with(json!({ "code": code }))
+    }
+
+    /// So many were refused besides those that have entries of their own.
+    pub(crate) fn counted(counted: &Counted) -> Self {
+        let fields = match &counted.refusing {
+            Refusing::Run(run) => json!({ "run": run, "refused": counted.codes }),
+            Refusing::OtherRuns => json!({ "refused": counted.codes }),
+            Refusing::Tokens => json!({ "rejected": counted.codes }),
+        };
+        Self::new("counted", counted.at).with(fields)
     }
 
     /// The leaf at this place, and its payload. `salt` must be fresh randomness.

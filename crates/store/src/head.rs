@@ -1,6 +1,7 @@
 //! The signed head: how many entries there are and the hash of the last, as a C2SP signed note
 //! (<https://c2sp.org/signed-note>, the body as in <https://c2sp.org/tlog-checkpoint>).
 
+use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,6 +18,11 @@ pub struct Head {
     pub hash: Digest,
 }
 
+impl Head {
+    /// The head of a journal that has no entries yet.
+    pub const NONE: Self = Self { entries: 0, hash: Digest::ZERO };
+}
+
 /// Why a head is not believed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum HeadRefused {
@@ -31,10 +37,11 @@ pub enum HeadRefused {
     Key,
 }
 
-/// Signs heads, and knows how they are checked.
+/// Signs heads, and knows how they are checked. Tags entries too, so that nobody without it can append one.
 pub struct HeadKey {
     origin: String,
     pair: Ed25519KeyPair,
+    entries: hmac::Key,
 }
 
 /// A new key (Ed25519, PKCS #8, base64); `None` where the machine has no randomness.
@@ -51,7 +58,11 @@ impl HeadKey {
         let pair = Ed25519KeyPair::from_pkcs8(&pkcs8).map_err(|_| HeadRefused::Key)?;
         let fingerprint = Digest::of(&[pair.public_key().as_ref()]).to_string();
         let origin = format!("ringfence/{}", fingerprint.get(..16).unwrap_or(&fingerprint));
-        Ok(Self { origin, pair })
+        // A key of its own for each purpose, out of one secret.
+        let secret =
+            hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &pkcs8), b"ringfence journal entry tags v1");
+        let entries = hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref());
+        Ok(Self { origin, pair, entries })
     }
 
     /// The note for a head.
@@ -87,6 +98,20 @@ impl HeadKey {
             entries: entries.ok_or(HeadRefused::Malformed)?,
             hash: hash.ok_or(HeadRefused::Malformed)?.into(),
         })
+    }
+
+    /// The tag of the entry with this hash: a head says who wrote all up to it, a tag who wrote what no head covers yet.
+    pub(crate) fn tag(&self, hash: &Digest) -> [u8; 32] {
+        let mut tag = [0; 32];
+        for (to, from) in tag.iter_mut().zip(hmac::sign(&self.entries, hash.as_bytes()).as_ref()) {
+            *to = *from;
+        }
+        tag
+    }
+
+    /// Whether this key made the tag of the entry with this hash.
+    pub(crate) fn made(&self, tag: &[u8; 32], hash: &Digest) -> bool {
+        hmac::verify(&self.entries, hash.as_bytes(), tag).is_ok()
     }
 
     fn text(&self, head: &Head) -> String {

@@ -1,6 +1,6 @@
 //! The journal as the pipeline sees it: record an intent, a refusal, an outcome. What cannot be recorded does not run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,18 +11,22 @@ use std::time::{Duration, Instant as Moment};
 use ringfence_core::{
     CallId, Digest, Effect, EntryNumber, Instant, Label, Permit, Recorder, RunId, Secret, Ticket,
 };
+use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::entry::{ArtifactRead, Closing, ClosingWord, Draft, RefusedCall};
+use crate::chain::{NotFollowed, follow};
+use crate::counts::{Counts, Refusing};
+use crate::entry::{ArtifactRead, Closing, ClosingWord, Draft, Opening, RefusedCall};
+use crate::head_file::HeadFile;
 use crate::writer::{Durable, Job, Writer};
-use crate::{HeadKey, HeadRefused, database};
+use crate::{Head, HeadKey, HeadRefused, database};
 
 /// Entries that may wait for the writer.
 const QUEUE_MAX: usize = 4096;
 /// How long a call waits for a place in the queue.
 const QUEUE_WAIT: Duration = Duration::from_secs(2);
-/// Refused tokens that are journalled one by one in a second; the rest are counted.
-const REJECTED_PER_SECOND: u32 = 20;
+/// How long a call waits for the file before its run's labels are not known.
+const READ_WAIT: Duration = Duration::from_millis(250);
 
 /// Where a journal is and what it is for.
 pub struct JournalSettings<'a> {
@@ -36,6 +40,17 @@ pub struct JournalSettings<'a> {
     pub program: String,
     /// The digest of the project's files.
     pub configuration: Digest,
+    /// What it is opened for.
+    pub role: Role,
+}
+
+/// What a journal is opened for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// To serve agents: one process at a time.
+    Server,
+    /// For a call from the command line, also beside a server.
+    Visitor,
 }
 
 /// A journal cannot be opened. The text says what to do.
@@ -47,6 +62,11 @@ pub enum JournalRefused {
     /// Another process has it for itself.
     #[error("the journal in `{0}` is locked by another process; stop that process and try again")]
     Locked(String),
+    /// Another gateway serves it.
+    #[error(
+        "another gateway serves the journal in `{0}` already; stop it first, or give this one a `[journal] folder` of its own"
+    )]
+    Served(String),
     /// It is not a journal, or cannot be read.
     #[error(
         "the journal in `{0}` cannot be read: {1}; run `ringfence journal verify`, and keep the file: move it away to start a new one"
@@ -57,6 +77,21 @@ pub enum JournalRefused {
         "the journal in `{0}` is not the one that its signed head was made of; run `ringfence journal verify`, and keep both files: move them away to start a new journal"
     )]
     NotItsHead(String),
+    /// Its head was taken away.
+    #[error(
+        "there is a journal in `{0}`, and its signed head is gone; put the head back, or move `journal.db` away and keep it, to start a new journal"
+    )]
+    HeadGone(String),
+    /// The head is there, and the journal was taken away.
+    #[error(
+        "there is a signed head for the journal in `{0}`, and `journal.db` is gone; put it back, or move the head away and keep it, to start a new journal"
+    )]
+    FileGone(String),
+    /// Someone without its key wrote into it.
+    #[error(
+        "the journal in `{0}` holds entry {1}, which was not written with its key; run `ringfence journal verify`, and keep the files: move `journal.db` and the head away to start a new journal"
+    )]
+    Forged(String, u64),
     /// The head or key is not sound.
     #[error("the journal's head `{0}` cannot be used: {1}; run `ringfence journal verify`")]
     Head(String, HeadRefused),
@@ -76,23 +111,30 @@ pub enum NotRecorded {
     Closed,
 }
 
+/// What a run has touched cannot be read. For the log.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the labels of a run could not be read: {0}")]
+pub struct LabelsUnknown(String);
+
 /// The open journal.
 pub struct Journal {
     recorder: Recorder,
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     is_healthy: Arc<AtomicBool>,
-    labels: BTreeMap<RunId, BTreeSet<Label>>,
-    rejected: Mutex<Rejected>,
-    /// Held shared as long as the journal is open.
-    _lock: File,
+    /// None once it is closed.
+    reader: Mutex<Option<Connection>>,
+    counts: Arc<Mutex<Option<Counts>>>,
+    /// Held as long as the journal is open.
+    _locks: Locks,
 }
 
-/// How many refused tokens were seen in the current second.
-struct Rejected {
-    since: Moment,
-    seen: u32,
-    unrecorded: u64,
+/// The locks on a journal.
+struct Locks {
+    /// Shared by all who have it open.
+    _open: File,
+    /// Of the one who serves.
+    _serves: Option<File>,
 }
 
 impl Journal {
@@ -106,36 +148,61 @@ impl Journal {
         let unusable =
             |error: &dyn std::fmt::Display| JournalRefused::Folder(shown.clone(), error.to_string());
         let corrupt = |error: rusqlite::Error| JournalRefused::Corrupt(shown.clone(), error.to_string());
+        let key = HeadKey::new(settings.key)
+            .map_err(|error| JournalRefused::Head(settings.head_file.display().to_string(), error))?;
+        // Looked at before anything is made, so that a refusal leaves nothing behind.
+        known_head(&settings, &key, &shown)?;
         std::fs::create_dir_all(&settings.folder).map_err(|error| unusable(&error))?;
         let head_folder = settings.head_file.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(head_folder).map_err(|error| unusable(&error))?;
-        let key = HeadKey::new(settings.key)
-            .map_err(|error| JournalRefused::Head(settings.head_file.display().to_string(), error))?;
+        let serves = lock_to_serve(&settings, &shown)?;
         let lock = File::create(settings.folder.join("journal.lock")).map_err(|error| unusable(&error))?;
         let alone = lock_alone(&lock, &shown)?;
+        // Again: whoever had the journal open until now may have raised it.
+        let head = known_head(&settings, &key, &shown)?;
+        let head_file =
+            HeadFile::new(settings.head_file, &settings.folder).map_err(|error| unusable(&error))?;
+        if head == Head::NONE {
+            // Before the first entry: a journal without a head is one whose head was taken away.
+            head_file.raise(&key, &head).map_err(|error| unusable(&error))?;
+        }
         let connection = database::open(&settings.folder).map_err(corrupt)?;
-        check_head(&connection, &key, &settings.head_file, &shown)?;
+        let proved = follow(&connection, &key, head).map_err(|error| match error {
+            NotFollowed::Sql(error) => corrupt(error),
+            NotFollowed::Cut => JournalRefused::NotItsHead(shown.clone()),
+            NotFollowed::Forged(number) => JournalRefused::Forged(shown.clone(), number),
+        })?;
         let log = File::open(settings.folder.join("journal.db-wal")).map_err(|error| unusable(&error))?;
-        let labels = database::labels(&connection).map_err(corrupt)?;
         let is_healthy = Arc::new(AtomicBool::new(true));
         let schema_version = database::schema_version(&connection).map_err(corrupt)?;
+        let counts = Arc::new(Mutex::new(Some(Counts::default())));
         let mut writer = Writer {
             connection,
             schema_version,
             log,
-            head_file: settings.head_file,
+            head_file,
             key,
+            proved,
+            counts: counts.clone(),
+            counted: Moment::now(),
             unsynced_since: Some(Moment::now()),
             is_broken: false,
             is_healthy: is_healthy.clone(),
         };
-        let drafts = first_entries(&writer, alone, &settings.program, &settings.configuration, now)
-            .map_err(corrupt)?;
+        let opening = Opening {
+            program: &settings.program,
+            configuration: &settings.configuration,
+            alone,
+            unsigned: (alone && proved != head).then(|| (head.entries + 1, proved.entries)),
+        };
+        let drafts = first_entries(&writer, &opening, now).map_err(corrupt)?;
         writer.append(drafts).map_err(corrupt)?;
         let folder = File::open(&settings.folder).and_then(|folder| folder.sync_all());
         if writer.settle().is_err() || folder.is_err() {
             return Err(unusable(&"it could not be synced to disk"));
         }
+        let reader = database::open_to_read(&settings.folder).map_err(corrupt)?;
+        reader.busy_timeout(READ_WAIT).map_err(corrupt)?;
         if alone {
             // From here on others may join: what is open now belongs to someone who runs.
             lock.lock_shared().map_err(|error| unusable(&error))?;
@@ -153,9 +220,9 @@ impl Journal {
             jobs: Mutex::new(Some(jobs)),
             writer: Mutex::new(Some(thread.map_err(|error| unusable(&error))?)),
             is_healthy,
-            labels,
-            rejected: Mutex::new(Rejected { since: Moment::now(), seen: 0, unrecorded: 0 }),
-            _lock: lock,
+            reader: Mutex::new(Some(reader)),
+            counts,
+            _locks: Locks { _open: lock, _serves: serves },
         })
     }
 
@@ -167,15 +234,22 @@ impl Journal {
         Ok(Ticket::issue(&self.recorder, permit, entry))
     }
 
-    /// Records that a call was refused.
+    /// Records that a call was refused. Of a flood each is counted by its code, and the counts are recorded soon.
     pub async fn refused(&self, refused: RefusedCall<'_>) -> Result<(), NotRecorded> {
+        if !self.keeps(Refusing::Run(refused.run.id().clone()), refused.code, refused.at)? {
+            return Ok(());
+        }
         self.append(Draft::refused(&refused), Durable::Soon).await.map(drop)
     }
 
-    /// Records that a token was refused. A flood of them is counted rather than kept.
-    pub async fn rejected(&self, at: Instant, code: &str) {
-        let Some(unrecorded) = self.count_rejected() else { return };
-        if let Err(error) = self.append(Draft::rejected(at, code, unrecorded), Durable::Soon).await {
+    /// Records that a token was refused; a flood as [`Journal::refused`] does.
+    pub async fn rejected(&self, at: Instant, code: &'static str) {
+        let recorded = match self.keeps(Refusing::Tokens, code, at) {
+            Ok(false) => return,
+            Ok(true) => self.append(Draft::rejected(at, code), Durable::Soon).await.map(drop),
+            Err(closed) => Err(closed),
+        };
+        if let Err(error) = recorded {
             tracing::error!(%error, "a refused token could not be recorded");
         }
     }
@@ -226,10 +300,11 @@ impl Journal {
         self.append(Draft::artifact_read(&read), Durable::Soon).await.map(drop)
     }
 
-    /// What every run had touched when the journal was opened.
-    #[must_use]
-    pub fn labels(&self) -> &BTreeMap<RunId, BTreeSet<Label>> {
-        &self.labels
+    /// What a run has touched, by whichever process: the file alone remembers it.
+    pub fn labels(&self, run: &RunId) -> Result<BTreeSet<Label>, LabelsUnknown> {
+        let reader = self.reader.lock().map_err(|_| LabelsUnknown("a reader panicked".into()))?;
+        let reader = reader.as_ref().ok_or_else(|| LabelsUnknown("the journal is closed".into()))?;
+        database::labels(reader, run).map_err(|error| LabelsUnknown(error.to_string()))
     }
 
     /// Whether entries can be written, synced and signed.
@@ -242,7 +317,15 @@ impl Journal {
     pub async fn close(&self, now: Instant) {
         // Taken first, so that nothing stands after the closing entry.
         let Some(jobs) = self.jobs.lock().ok().and_then(|mut jobs| jobs.take()) else { return };
+        let counts = self.counts.lock().ok().and_then(|mut counts| counts.take());
+        for counted in counts.map(|mut counts| counts.take()).unwrap_or_default() {
+            if let Err(error) = send(&jobs, Draft::counted(&counted), Durable::Soon).await {
+                tracing::error!(%error, ?counted, "refusals that were counted could not be recorded");
+            }
+        }
         let _failed = send(&jobs, Draft::closed(now), Durable::First).await;
+        // Before the writer's: the last connection folds the log into the file, and this one may not write.
+        drop(self.reader.lock().ok().and_then(|mut reader| reader.take()));
         drop(jobs);
         let writer = self.writer.lock().ok().and_then(|mut writer| writer.take());
         if let Some(writer) = writer {
@@ -255,18 +338,9 @@ impl Journal {
         send(&jobs, draft, durable).await
     }
 
-    /// How many were not recorded before this one, which is; `None` where this one is not either.
-    fn count_rejected(&self) -> Option<u64> {
-        let mut rejected = self.rejected.lock().ok()?;
-        if rejected.since.elapsed() >= Duration::from_secs(1) {
-            (rejected.since, rejected.seen) = (Moment::now(), 0);
-        }
-        rejected.seen += 1;
-        if rejected.seen > REJECTED_PER_SECOND {
-            rejected.unrecorded += 1;
-            return None;
-        }
-        Some(std::mem::take(&mut rejected.unrecorded))
+    fn keeps(&self, refusing: Refusing, code: &'static str, at: Instant) -> Result<bool, NotRecorded> {
+        let mut counts = self.counts.lock().map_err(|_| NotRecorded::Closed)?;
+        Ok(counts.as_mut().ok_or(NotRecorded::Closed)?.keeps(refusing, code, at))
     }
 }
 
@@ -301,36 +375,41 @@ fn lock_alone(lock: &File, shown: &str) -> Result<bool, JournalRefused> {
     Err(JournalRefused::Locked(shown.to_owned()))
 }
 
-/// The journal must hold at least what its head says, unchanged at that place.
-fn check_head(
-    connection: &rusqlite::Connection,
-    key: &HeadKey,
-    file: &Path,
-    shown: &str,
-) -> Result<(), JournalRefused> {
-    let corrupt = |error: rusqlite::Error| JournalRefused::Corrupt(shown.to_owned(), error.to_string());
-    let (entries, _) = database::tail(connection).map_err(corrupt)?;
-    let note = match std::fs::read_to_string(file) {
-        Ok(note) => note,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && entries == 0 => return Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(JournalRefused::NotItsHead(shown.to_owned()));
-        }
-        Err(error) => return Err(JournalRefused::Folder(file.display().to_string(), error.to_string())),
-    };
-    let head = key.open(&note).map_err(|error| JournalRefused::Head(file.display().to_string(), error))?;
-    let hash = database::hash_at(connection, head.entries).map_err(corrupt)?;
-    if hash == Some(head.hash) { Ok(()) } else { Err(JournalRefused::NotItsHead(shown.to_owned())) }
+/// The lock of the one who serves.
+fn lock_to_serve(settings: &JournalSettings<'_>, shown: &str) -> Result<Option<File>, JournalRefused> {
+    if settings.role == Role::Visitor {
+        return Ok(None);
+    }
+    let unusable = |error: std::io::Error| JournalRefused::Folder(shown.to_owned(), error.to_string());
+    let lock = File::create(settings.folder.join("server.lock")).map_err(unusable)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Err(JournalRefused::Served(shown.to_owned())),
+        Err(TryLockError::Error(error)) => Err(unusable(error)),
+    }
 }
 
-fn first_entries(
-    writer: &Writer,
-    alone: bool,
-    program: &str,
-    configuration: &Digest,
-    now: Instant,
-) -> rusqlite::Result<Vec<Draft>> {
-    let open = if alone { database::open_calls(&writer.connection)? } else { Vec::new() };
+/// The head as it stands. A journal and its head belong together: only where there is neither, a new one begins.
+fn known_head(settings: &JournalSettings<'_>, key: &HeadKey, shown: &str) -> Result<Head, JournalRefused> {
+    let file = settings.head_file.display().to_string();
+    let is_there = match database::path(&settings.folder).try_exists() {
+        Ok(is_there) => is_there,
+        Err(error) => return Err(JournalRefused::Folder(shown.to_owned(), error.to_string())),
+    };
+    let note = match std::fs::read_to_string(&settings.head_file) {
+        Ok(note) => note,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_there => return Ok(Head::NONE),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(JournalRefused::HeadGone(shown.to_owned()));
+        }
+        Err(error) => return Err(JournalRefused::Folder(file, error.to_string())),
+    };
+    let head = key.open(&note).map_err(|error| JournalRefused::Head(file, error))?;
+    if is_there || head == Head::NONE { Ok(head) } else { Err(JournalRefused::FileGone(shown.to_owned())) }
+}
+
+fn first_entries(writer: &Writer, opening: &Opening<'_>, now: Instant) -> rusqlite::Result<Vec<Draft>> {
+    let open = if opening.alone { database::open_calls(&writer.connection)? } else { Vec::new() };
     if !open.is_empty() {
         tracing::warn!(
             calls = open.len(),
@@ -347,6 +426,6 @@ fn first_entries(
     };
     let ids = open.iter().filter_map(|call| serde_json::from_value(call.as_str().into()).ok());
     let mut drafts: Vec<Draft> = ids.map(|call| Draft::outcome(call, &unknown, now)).collect();
-    drafts.push(Draft::opened(now, program, configuration, alone));
+    drafts.push(Draft::opened(now, opening));
     Ok(drafts)
 }

@@ -1,10 +1,13 @@
 //! What is kept on disk: the journal, append-only and tamper-evident.
 //!
-//! Each entry hashes its predecessor, and a signed head is kept apart. Only [`Journal::record`] turns a permit into a ticket.
+//! Each entry hashes its predecessor and is tagged with the journal's key, and a signed head is kept apart. Only [`Journal::record`] turns a permit into a ticket.
 
+mod chain;
+mod counts;
 mod database;
 mod entry;
 mod head;
+mod head_file;
 mod journal;
 mod read;
 mod verify;
@@ -12,9 +15,9 @@ mod writer;
 
 pub use entry::{ArtifactRead, Closing, ClosingWord, RefusedCall};
 pub use head::{Head, HeadKey, HeadRefused, new_key};
-pub use journal::{Journal, JournalRefused, JournalSettings, NotRecorded};
+pub use journal::{Journal, JournalRefused, JournalSettings, LabelsUnknown, NotRecorded, Role};
 pub use read::{Filter, Shown, read};
-pub use verify::{Finding, FindingKind, Report, verify};
+pub use verify::{Finding, FindingKind, Report, Span, verify};
 
 #[cfg(test)]
 mod tests;

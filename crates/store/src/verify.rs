@@ -16,6 +16,8 @@ use crate::{Head, HeadKey, database};
 pub enum FindingKind {
     /// An entry's text or hash is not what was written.
     Altered,
+    /// Entries that were not written with the journal's key.
+    Forged,
     /// An entry is not there.
     Missing,
     /// An entry stands in another one's place.
@@ -52,8 +54,19 @@ pub struct Report {
     pub entries: u64,
     /// Entries that the head covers; younger ones could be cut off unseen.
     pub covered: u64,
+    /// Entries that a crash left beyond the head. They carry the key's tag; what may have stood after them is not known.
+    pub unsigned: Vec<Span>,
     /// What is wrong; empty where the journal is what was written.
     pub findings: Vec<Finding>,
+}
+
+/// Entries from one to another, both included.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+pub struct Span {
+    /// The first.
+    pub from: u64,
+    /// The last.
+    pub to: u64,
 }
 
 impl Report {
@@ -61,6 +74,12 @@ impl Report {
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.findings.is_empty()
+    }
+
+    fn forged(&mut self, Span { from, to }: Span) {
+        let which =
+            if from == to { format!("entry {from} was") } else { format!("entries {from} to {to} were") };
+        self.find(FindingKind::Forged, from, format!("{which} not written with this journal's key"));
     }
 
     fn find(&mut self, kind: FindingKind, entry: u64, what: impl Into<String>) {
@@ -91,7 +110,8 @@ pub fn verify(folder: &Path, key: &HeadKey, head: Option<&str>) -> Report {
         }
     };
     // A missing file must not be made by looking at it.
-    let walked = database::open_to_read(folder).and_then(|connection| walk(&connection, head, &mut report));
+    let walked =
+        database::open_to_read(folder).and_then(|connection| walk(&connection, key, head, &mut report));
     if let Err(error) = walked {
         report.find(
             FindingKind::Unreadable,
@@ -102,15 +122,21 @@ pub fn verify(folder: &Path, key: &HeadKey, head: Option<&str>) -> Report {
     report
 }
 
-fn walk(connection: &Connection, head: Option<Head>, report: &mut Report) -> rusqlite::Result<()> {
+fn walk(
+    connection: &Connection,
+    key: &HeadKey,
+    head: Option<Head>,
+    report: &mut Report,
+) -> rusqlite::Result<()> {
     if let Some(what) = database::foreign(connection)? {
         report.find(FindingKind::Schema, 0, what);
     }
     let mut statement = connection.prepare(
-        "SELECT entries.number, leaf, hash, salt, text FROM entries LEFT JOIN payloads USING (number) ORDER BY number",
+        "SELECT entries.number, leaf, hash, salt, text, tag FROM entries LEFT JOIN payloads USING (number) ORDER BY number",
     )?;
     let mut rows = statement.query([])?;
     let (mut expected, mut previous) = (1_u64, Digest::ZERO);
+    let mut forged: Option<Span> = None;
     let mut at_head = head.filter(|head| head.entries == 0).map(|_| Digest::ZERO);
     while let Some(row) = rows.next()? {
         let number = u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0);
@@ -126,6 +152,14 @@ fn walk(connection: &Connection, head: Option<Head>, report: &mut Report) -> rus
         }
         judge(number, &leaf, &hash, &previous, number == expected, report);
         judge_payload(number, &leaf, payload.as_ref(), report);
+        if key.made(&row.get(5)?, &hash) {
+            if let Some(span) = forged.take() {
+                report.forged(span);
+            }
+            report.unsigned.extend(unsigned(&leaf));
+        } else {
+            forged = Some(Span { from: forged.map_or(number, |span| span.from), to: number });
+        }
         if head.is_some_and(|head| head.entries == number) {
             at_head = Some(hash);
         }
@@ -135,6 +169,9 @@ fn walk(connection: &Connection, head: Option<Head>, report: &mut Report) -> rus
             return Ok(());
         }
     }
+    if let Some(span) = forged {
+        report.forged(span);
+    }
     if let Some(head) = head {
         judge_end(head, at_head, expected - 1, report);
     }
@@ -143,6 +180,13 @@ fn walk(connection: &Connection, head: Option<Head>, report: &mut Report) -> rus
         report.find(FindingKind::PayloadAltered, orphan, what);
     }
     Ok(())
+}
+
+/// What an entry says that a crash left beyond the head.
+fn unsigned(leaf: &str) -> Option<Span> {
+    let leaf: Value = serde_json::from_str(leaf).ok()?;
+    let span = leaf.get("unsigned").filter(|_| leaf.get("kind").is_some_and(|kind| kind == "opened"))?;
+    Some(Span { from: span.get(0)?.as_u64()?, to: span.get(1)?.as_u64()? })
 }
 
 fn judge(number: u64, leaf: &str, hash: &Digest, previous: &Digest, follows: bool, report: &mut Report) {

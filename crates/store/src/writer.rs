@@ -5,10 +5,8 @@
 //! log are (<https://www.sqlite.org/wal.html>), and one sync covers all that came before it.
 
 use std::fs::File;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant as Moment};
 
 use aws_lc_rs::rand;
@@ -16,7 +14,10 @@ use ringfence_core::EntryNumber;
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::chain::{NotFollowed, follow};
+use crate::counts::{Counted, Counts};
 use crate::entry::{Draft, chain};
+use crate::head_file::HeadFile;
 use crate::journal::NotRecorded;
 use crate::{Head, HeadKey, database};
 
@@ -24,8 +25,8 @@ use crate::{Head, HeadKey, database};
 const GROUP_MAX: usize = 256;
 /// An entry that need not be durable at once is so after this time.
 const SYNC_WITHIN: Duration = Duration::from_millis(50);
-/// How often a journal that failed is tried again.
-const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// How often a journal that failed is tried again, and counts of refusals are written.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Whether the answer waits for the disk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -47,8 +48,14 @@ pub(crate) struct Writer {
     /// As it was when the schema was compared.
     pub(crate) schema_version: i64,
     pub(crate) log: File,
-    pub(crate) head_file: PathBuf,
+    pub(crate) head_file: HeadFile,
     pub(crate) key: HeadKey,
+    /// The end of the chain as far as it was written with the key, by this process or another. Only this is ever signed.
+    pub(crate) proved: Head,
+    /// What was refused and not kept one by one; none once the journal is closing.
+    pub(crate) counts: Arc<Mutex<Option<Counts>>>,
+    /// When counts were last written.
+    pub(crate) counted: Moment,
     /// Since when there are entries that are not synced and signed.
     pub(crate) unsynced_since: Option<Moment>,
     /// A sync failed. The kernel may have dropped what it could not write and say nothing of it the next time, so nothing
@@ -61,17 +68,11 @@ impl Writer {
     /// Appends what comes until nobody is left to send.
     pub(crate) fn run(mut self, jobs: &mut mpsc::Receiver<Job>, runtime: &tokio::runtime::Runtime) {
         loop {
-            let next = match self.next_look() {
-                None => jobs.blocking_recv(),
-                Some(wait) => {
-                    let next = runtime.block_on(async { tokio::time::timeout(wait, jobs.recv()).await });
-                    let Ok(next) = next else {
-                        let recovered = self.probe().is_ok() && self.settle().is_ok();
-                        self.is_healthy.store(recovered, Ordering::Relaxed);
-                        continue;
-                    };
-                    next
-                }
+            let wait = self.next_look();
+            let next = runtime.block_on(async { tokio::time::timeout(wait, jobs.recv()).await });
+            let Ok(next) = next else {
+                self.look();
+                continue;
             };
             let Some(first) = next else { break };
             let mut group = vec![first];
@@ -84,16 +85,42 @@ impl Writer {
         let _logged = self.settle();
     }
 
-    /// How long to wait for entries at the most, before what stands is settled or what failed is tried again.
-    fn next_look(&self) -> Option<Duration> {
+    /// How long to wait for entries at the most, before what stands is settled.
+    fn next_look(&self) -> Duration {
+        let settles = self.unsynced_since.filter(|_| self.is_healthy.load(Ordering::Relaxed));
+        settles.map_or(LOOK_EVERY, |since| (since + SYNC_WITHIN).saturating_duration_since(Moment::now()))
+    }
+
+    /// Nobody has sent anything: what failed is tried again, what was counted is written, what stands is settled.
+    fn look(&mut self) {
         if self.is_broken {
-            None
-        } else if !self.is_healthy.load(Ordering::Relaxed) {
-            Some(PROBE_EVERY)
-        } else {
-            let since = self.unsynced_since?;
-            Some((since + SYNC_WITHIN).saturating_duration_since(Moment::now()))
+            return;
         }
+        let is_well = self.probe().is_ok() && self.append_counts().is_ok() && self.settle().is_ok();
+        self.is_healthy.store(is_well, Ordering::Relaxed);
+    }
+
+    /// Writes what was counted, once a second.
+    fn append_counts(&mut self) -> rusqlite::Result<()> {
+        if self.counted.elapsed() < LOOK_EVERY {
+            return Ok(());
+        }
+        self.counted = Moment::now();
+        let counted: Vec<Counted> = self.with_counts(Counts::take).unwrap_or_default();
+        if counted.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.append(counted.iter().map(Draft::counted).collect()) {
+            tracing::error!(%error, "refusals that were counted could not be written; they are kept for later");
+            self.with_counts(|counts| counted.into_iter().for_each(|counted| counts.add(counted)));
+            return Err(error);
+        }
+        self.unsynced_since.get_or_insert_with(Moment::now);
+        Ok(())
+    }
+
+    fn with_counts<T>(&self, with: impl FnOnce(&mut Counts) -> T) -> Option<T> {
+        self.counts.lock().ok().and_then(|mut counts| counts.as_mut().map(with))
     }
 
     /// Whether an entry could be written now.
@@ -105,10 +132,13 @@ impl Writer {
         if database::schema_version(&transaction)? != self.schema_version {
             return Err(failed("its tables were changed by someone else"));
         }
+        follow(&transaction, &self.key, self.proved).map_err(not_followed)?;
         transaction.commit()
     }
 
     fn append_group(&mut self, group: Vec<Job>) {
+        // Before the group, which may end with the entry that closes the journal. A failure is logged, and shows below.
+        let _kept_for_later = self.append_counts();
         let (drafts, waiting): (Vec<Draft>, Vec<_>) =
             group.into_iter().map(|job| (job.draft, (job.durable, job.answer))).unzip();
         let first = match self.append(drafts) {
@@ -142,8 +172,8 @@ impl Writer {
         }
     }
 
-    /// Appends in one transaction; returns the number of the first. The chain is read inside it, since another process may
-    /// have appended.
+    /// Appends in one transaction; returns the number of the first. The chain is followed inside it, since another process
+    /// may have appended; whoever has no key may not.
     pub(crate) fn append(&mut self, drafts: Vec<Draft>) -> rusqlite::Result<u64> {
         if self.is_broken {
             return Err(failed("a sync to disk failed; start the gateway anew once the disk is sound"));
@@ -152,7 +182,8 @@ impl Writer {
         if database::schema_version(&transaction)? != self.schema_version {
             return Err(failed("its tables were changed by someone else"));
         }
-        let (mut number, mut hash) = database::tail(&transaction)?;
+        let Head { entries: mut number, mut hash } =
+            follow(&transaction, &self.key, self.proved).map_err(not_followed)?;
         let first = number + 1;
         for draft in drafts {
             number += 1;
@@ -160,8 +191,8 @@ impl Writer {
             hash = chain(number, &hash, &leaf);
             let at = i64::try_from(number).unwrap_or(i64::MAX);
             let written = transaction
-                .prepare_cached("INSERT INTO entries (number, leaf, hash) VALUES (?1, ?2, ?3)")?
-                .execute(params![at, leaf, hash.as_bytes()])?;
+                .prepare_cached("INSERT INTO entries (number, leaf, hash, tag) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![at, leaf, hash.as_bytes(), self.key.tag(&hash)])?;
             let kept = match payload {
                 Some(payload) => transaction
                     .prepare_cached("INSERT INTO payloads (number, salt, text) VALUES (?1, ?2, ?3)")?
@@ -172,10 +203,12 @@ impl Writer {
                 return Err(failed("an entry was swallowed"));
             }
         }
-        if database::tail(&transaction)? != (number, hash) {
+        let end = Head { entries: number, hash };
+        if database::tail(&transaction)? != end {
             return Err(failed("its end is not what was written"));
         }
         transaction.commit()?;
+        self.proved = end;
         Ok(first)
     }
 
@@ -184,21 +217,34 @@ impl Writer {
         if self.unsynced_since.is_none() {
             return Ok(());
         }
-        // The end as it is now, entries of other processes included: their heads must not be taken back.
-        let last = database::tail(&self.connection);
+        // Entries of other processes included, so that whoever closes last covers all.
+        let proved = follow(&self.connection, &self.key, self.proved).map_err(|error| {
+            let error = not_followed(error);
+            tracing::error!(%error, "the journal is not what was written, and is not signed");
+            error.to_string()
+        })?;
         if let Err(error) = self.log.sync_data() {
             tracing::error!(%error, "the journal could not be synced to disk; nothing more is recorded until the gateway is started anew");
             (self.is_broken, self.unsynced_since) = (true, None);
             return Err("it could not be synced to disk".to_owned());
         }
-        let head =
-            last.map(|(entries, hash)| self.key.sign(&Head { entries, hash })).map_err(std::io::Error::other);
-        if let Err(error) = head.and_then(|note| write_head(&self.head_file, &note)) {
+        if let Err(error) = self.head_file.raise(&self.key, &proved) {
             tracing::error!(%error, "the journal's head could not be written");
             return Err("its head could not be written".to_owned());
         }
+        self.proved = proved;
         self.unsynced_since = None;
         Ok(())
+    }
+}
+
+fn not_followed(error: NotFollowed) -> rusqlite::Error {
+    match error {
+        NotFollowed::Sql(error) => error,
+        NotFollowed::Cut => failed("entries were cut off or replaced by someone else"),
+        NotFollowed::Forged(number) => {
+            failed(&format!("entry {number} was not written with the journal's key"))
+        }
     }
 }
 
@@ -214,13 +260,4 @@ fn salt() -> rusqlite::Result<[u8; 16]> {
     rand::fill(&mut salt)
         .map_err(|_| rusqlite::Error::InvalidParameterName("no randomness for a salt".into()))?;
     Ok(salt)
-}
-
-/// Replaces the head as a whole: a reader sees the old one or the new one.
-fn write_head(path: &Path, note: &str) -> std::io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut draft = tempfile::Builder::new().prefix(".journal.head-").tempfile_in(folder)?;
-    draft.write_all(note.as_bytes())?;
-    draft.as_file().sync_data()?;
-    draft.persist(path).map(drop).map_err(|error| error.error)
 }

@@ -19,6 +19,8 @@ pub enum Ended {
     Done(Output),
     /// It was not done, or not wholly, and nothing of it remains.
     Failed(Refusal),
+    /// It was not done: the user's token lacks these scopes.
+    NeedsScopes(Vec<String>, Refusal),
     /// It may have been done: the connection broke after the request had left.
     Unknown(Refusal),
 }

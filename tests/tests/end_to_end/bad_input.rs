@@ -186,3 +186,94 @@ fn an_audience_stands_for_one_door_alone() {
         checked.stderr
     );
 }
+
+#[test]
+fn a_key_that_is_gone_or_is_none() {
+    let project = Project::new();
+    assert!(project.call("bob", "run_python", &["code=1"])["done"].is_object());
+    let check = || ringfence(&["check", project.path(), "--json"]);
+    assert_eq!(check().code, 0, "the control");
+    for (name, gone) in
+        [("state/journal.key", true), ("state/journal.key", false), ("state/issuer.key", false)]
+    {
+        let good = fs::read(project.file(name)).unwrap();
+        let said = if gone {
+            fs::remove_file(project.file(name)).unwrap();
+            "is gone, and"
+        } else {
+            fs::write(project.file(name), "garbage").unwrap();
+            "holds no key"
+        };
+        refused(&ringfence(&["serve", project.path()]), &[name, said]);
+        assert_eq!(project.file(name).exists(), !gone, "none is made in its place");
+        let checked = check();
+        assert_eq!(
+            (checked.code, &checked.json()["problems"][0]["file"]),
+            (1, &json!(name)),
+            "check says so too"
+        );
+        if name == "state/journal.key" {
+            refused(&ringfence(&["journal", "verify", project.path()]), &[name, said]);
+        }
+        fs::write(project.file(name), good).unwrap();
+        fs::set_permissions(project.file(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    assert_eq!(ringfence(&["journal", "verify", project.path()]).code, 0);
+}
+
+#[test]
+fn nothing_is_half_written_where_a_start_is_refused() {
+    // A statement that SQLite does not take, and a sandbox that cannot run.
+    let project = Project::new();
+    project.edit("tools/metrics.toml", |text| text.replace("FROM user_metrics", "FROM nowhere"));
+    assert_eq!(ringfence(&["serve", project.path()]).code, 2);
+    assert_eq!(
+        ringfence(&["call", "run_python", "code=1", "--as", "bob", "--project", project.path()]).code,
+        2
+    );
+    assert!(!project.file("state").exists());
+    let project = Project::new();
+    project.edit("ringfence.toml", |text| text.replace("256MiB", "1MiB"));
+    assert_eq!(ringfence(&["serve", project.path()]).code, 2);
+    assert!(!project.file("state").exists());
+    // A journal whose file is gone, and whose head is there.
+    let project = Project::new();
+    assert!(project.call("bob", "run_python", &["code=1"])["done"].is_object(), "the control");
+    fs::rename(project.file("state/journal.db"), project.file("kept.db")).unwrap();
+    let files = || fs::read_dir(project.file("state")).unwrap().count();
+    let before = files();
+    refused(&ringfence(&["serve", project.path()]), &["`journal.db` is gone", "put it back"]);
+    assert_eq!((files(), project.file("state/journal.db").exists()), (before, false));
+}
+
+#[test]
+fn a_system_without_its_file_is_a_problem_before_it_has_a_tool() {
+    let project = Project::new();
+    let problems = |path: &str| {
+        project.edit("ringfence.toml", |text| {
+            let kept = text.split("[systems.archive]").next().unwrap().to_owned();
+            format!("{kept}[systems.archive]\nkind = \"sqlite\"\npath = \"{path}\"\n")
+        });
+        ringfence(&["check", project.path(), "--json"]).json()
+    };
+    assert_eq!(problems("metrics.db")["errors"], 0, "the control");
+    let missing = problems("archive.db");
+    assert_eq!(missing["errors"], 1, "{missing}");
+    assert!(missing["problems"][0]["what"].as_str().unwrap().contains("cannot be opened"), "{missing}");
+}
+
+#[test]
+fn the_life_of_a_token_has_bounds() {
+    let project = Project::new();
+    let errors = |seconds: &str| {
+        project.edit("ringfence.toml", |text| {
+            let rest = text.find("[systems").map_or("", |at| &text[at..]);
+            format!("[identity]\nissuer = \"https://x.example\"\njwks = \"https://x.example/jwks\"\nlifetime-max-seconds = {seconds}\n\n{rest}")
+        });
+        ringfence(&["check", project.path(), "--json"]).json()["errors"].clone()
+    };
+    assert_eq!(errors("86400"), 0, "the control");
+    for bad in ["0", "86401", "9223372036854775807"] {
+        assert_eq!(errors(bad), 1, "{bad}");
+    }
+}

@@ -49,7 +49,8 @@ fn refusals_are_data() {
     let project = Project::new();
     let unknown = project.call("bob", "get_user_monthly_metric", &[])["refusal"].clone();
     assert_eq!((&unknown["code"], &unknown["class"]), (&json!("unknown_tool"), &json!("unknown_tool")));
-    assert_eq!((&unknown["nearest"], &unknown["retry"]), (&json!([READ]), &json!("never")));
+    assert_eq!((&unknown["nearest"], &unknown["retry"]), (&json!([READ, "run_python"]), &json!("never")));
+    assert_eq!(unknown["allowed"], "the 2 tools that `tools/list` names");
     let arguments = project.call("bob", READ, &["user_id=u-1"])["refusal"].clone();
     assert_eq!(
         (&arguments["class"], &arguments["fields"][0]["field"]),
@@ -58,7 +59,11 @@ fn refusals_are_data() {
     // Eve may read metrics and knows of no sandbox: the nearest tools are hers alone.
     let hidden = project.call("eve", "run_python", &["code=1"])["refusal"].clone();
     assert_eq!(hidden["code"], "unknown_tool");
-    assert_eq!(hidden.get("nearest"), None, "{hidden}");
+    assert_eq!(
+        (&hidden["nearest"], &hidden["allowed"]),
+        (&json!([READ]), &json!("the one tool that `tools/list` names")),
+        "{hidden}"
+    );
     project.append("tools/metrics.toml", PURGE);
     project.append(
         "policies/policies.cedar",
@@ -75,6 +80,12 @@ fn refusals_are_data() {
         (&json!("policy"), &json!("forbidden")),
         "{forbidden}"
     );
+    assert_eq!(
+        forbidden["nearest"].as_array().map(Vec::len),
+        Some(2),
+        "tools that Bob may call: {forbidden}"
+    );
+    assert!(forbidden["allowed"].as_str().unwrap().contains("the rules named do not forbid"), "{forbidden}");
     let count: u32 = project
         .database("metrics.db")
         .query_row("SELECT count(*) FROM user_metrics", [], |row| row.get(0))

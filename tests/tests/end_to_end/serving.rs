@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use crate::commands::PURGE;
 
 const READ: &str = "get_user_monthly_metrics";
+/// No program for whoever has read what anyone may have written.
+const UNTRUSTED: &str = "forbid (principal, action == Action::\"run_python\", resource) when { context.run.labels.contains(\"untrusted\") };\n";
 
 fn tool_call(name: &str, arguments: &Value) -> ToolCall {
     ToolCall { name: name.into(), arguments: arguments.as_object().unwrap().clone() }
@@ -162,10 +164,7 @@ fn labels_outlive_a_restart() {
     project.edit("tools/metrics.toml", |text| {
         text.replace("describe = \"One", "yields = [\"untrusted\"]\ndescribe = \"One")
     });
-    project.append(
-        "policies/policies.cedar",
-        "forbid (principal, action == Action::\"run_python\", resource) when { context.run.labels.contains(\"untrusted\") };\n",
-    );
+    project.append("policies/policies.cedar", UNTRUSTED);
     let call = |tool: &str, arguments: &Value| {
         let serving = project.serve(&[]);
         let client = serving.client(&project.token("bob", &[]), Revision::V2026);
@@ -216,11 +215,182 @@ fn one_agent_does_not_fill_the_journal_with_refusals() {
         let refused = runtime.block_on(client.call(tool_call("execute_sql", &json!({})))).unwrap();
         assert_eq!(refused.body["result"]["isError"], true);
     }
-    std::thread::sleep(Duration::from_millis(1100));
-    runtime.block_on(client.call(tool_call("execute_sql", &json!({})))).unwrap();
+    // One that matters, in the middle of the flood: to set what comes from the identity.
+    let bound = tool_call(READ, &json!({ "user_id": "u-1", "month": "2026-10", "tenant": "globex" }));
+    let refused = runtime.block_on(client.call(bound)).unwrap();
+    assert_eq!(refused.body["result"]["structuredContent"]["refusal"]["code"], "argument_invalid");
+    assert_eq!(serving.stop(Signal::TERM).0, Some(0));
     let entries = project.journal();
-    let refused: Vec<_> = entries.iter().filter(|entry| entry["kind"] == "refused").collect();
-    let counted: u64 = refused.iter().filter_map(|entry| entry["unrecorded"].as_u64()).sum();
-    assert_eq!(refused.len() as u64 + counted, 301, "each is kept or counted");
-    assert!(refused.len() < 200, "{}", refused.len());
+    let kept = |code: &str| {
+        entries.iter().filter(|entry| entry["kind"] == "refused" && entry["code"] == code).count() as u64
+    };
+    let counted =
+        |code: &str| -> u64 { entries.iter().filter_map(|entry| entry["refused"][code].as_u64()).sum() };
+    let seen = ["unknown_tool", "bound_parameter"].map(|code| kept(code) + counted(code));
+    assert_eq!(seen, [300, 1], "each is kept or counted, to the last");
+    assert!(kept("unknown_tool") < 200, "{}", kept("unknown_tool"));
+}
+
+#[test]
+fn what_a_call_beside_the_gateway_touched_counts_at_once() {
+    let project = Project::new();
+    project.edit("tools/metrics.toml", |text| {
+        text.replace("describe = \"One", "yields = [\"untrusted\"]\ndescribe = \"One")
+    });
+    project.append("policies/policies.cedar", UNTRUSTED);
+    let serving = project.serve(&[]);
+    // The same principal and agent, and so the same run, as `ringfence call`.
+    let client = serving.client(&project.token("bob", &["--agent", "ringfence-cli"]), Revision::V2026);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let program = || {
+        let answer = runtime.block_on(client.call(tool_call("run_python", &json!({ "code": "1" })))).unwrap();
+        answer.body["result"]["isError"].clone()
+    };
+    assert_eq!(program(), false, "the control");
+    assert!(project.call("bob", READ, &["user_id=u-1", "month=2026-10"])["done"].is_object());
+    assert_eq!(program(), true, "another process read it");
+}
+
+#[test]
+fn a_result_whose_labels_cannot_be_recorded_is_withheld() {
+    let project = Project::new();
+    project
+        .edit("tools/python.toml", |text| text.replace("program = ", "yields = [\"untrusted\"]\nprogram = "));
+    let serving = project.serve(&[]);
+    let calling = program_under_way(&project, &serving, 1.0);
+    // Someone else holds the journal's file until the gateway gives up.
+    let holding = project.database("state/journal.db");
+    holding.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let withheld = calling.join().unwrap();
+    let refusal = &withheld["result"]["structuredContent"]["refusal"];
+    assert_eq!(
+        (&refusal["code"], &refusal["wall"]),
+        (&json!("not_recorded"), &json!("journal")),
+        "{withheld}"
+    );
+    assert!(!withheld.to_string().contains("finished"), "{withheld}");
+    holding.execute_batch("ROLLBACK").unwrap();
+    // The control: with the journal back, the same program's result is handed out.
+    until("the journal", || get(&format!("{}/readyz", serving.origin())).0 == 200);
+    let done = program_under_way(&project, &serving, 0.1).join().unwrap();
+    assert_eq!(done["result"]["structuredContent"]["stdout"], "finished\n", "{done}");
+}
+
+#[test]
+fn one_gateway_serves_a_journal() {
+    let project = Project::new();
+    let serving = project.serve(&[]);
+    let elsewhere = |text: String| {
+        let lines = text.lines().map(|line| match line.split_once(" = \"127.0.0.1:") {
+            Some((key, _)) => format!("{key} = \"127.0.0.1:0\""),
+            None => line.to_owned(),
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    project.edit("ringfence.toml", elsewhere);
+    let second = ringfence(&["serve", project.path()]);
+    assert_eq!(second.code, 2, "{second:?}");
+    assert!(second.stderr.contains("another gateway serves the journal"), "{}", second.stderr);
+    assert!(second.stderr.contains(" help: stop it first"), "{}", second.stderr);
+    assert!(project.call("bob", READ, &["user_id=u-1", "month=2026-10"])["done"].is_object(), "a call may");
+    assert_eq!(serving.stop(Signal::TERM).0, Some(0));
+    let serving = project.serve(&[]);
+    assert_eq!(serving.stop(Signal::TERM).0, Some(0), "the control: once it has stopped");
+    assert_eq!(ringfence(&["journal", "verify", project.path()]).code, 0);
+}
+
+/// A project whose issuer is that of another project, and a token for its agents' door.
+fn with_issuer_elsewhere(further: &str) -> (Project, Project, String) {
+    let (issuing, project) = (Project::new(), Project::new());
+    let line = |project: &Project, key: &str| {
+        let text = std::fs::read_to_string(project.file("ringfence.toml")).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{key} = \"")).map(str::to_owned));
+        line.unwrap().split('"').next().unwrap().to_owned()
+    };
+    let (agents, issuer) = (line(&project, "listen"), line(&issuing, "development-listen"));
+    issuing.edit("ringfence.toml", |text| {
+        text.replace("[server]\n", &format!("[server]\npublic-url = \"http://{agents}\"\n"))
+    });
+    project.edit("ringfence.toml", |text| {
+        let own = text.lines().filter(|line| {
+            !["development-", "users"].iter().any(|word| line.starts_with(word))
+        });
+        let declared = format!("[identity]\nissuer = \"http://{issuer}\"\njwks = \"http://{issuer}/jwks.json\"\nlifetime-max-seconds = 86400\n");
+        own.collect::<Vec<_>>().join("\n").replace("[identity]\n", &declared) + "\n" + further
+    });
+    let token = issuing.token("bob", &[]);
+    (issuing, project, token)
+}
+
+#[test]
+fn a_token_that_cannot_be_verified_now_may_come_again_later() {
+    let (issuing, project, token) = with_issuer_elsewhere("");
+    let serving = project.serve(&[]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ask = |serving: &Serving| {
+        let client = serving.client(&token, Revision::V2026);
+        let headers = client.headers("tools/list", None);
+        runtime.block_on(async {
+            let asking = reqwest::Client::new().post(&serving.mcp).headers(headers).bearer_auth(&token);
+            let answer = asking.body("{}").send().await.unwrap();
+            let header = |name: &str| {
+                answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+            };
+            (answer.status().as_u16(), header("retry-after"), header("www-authenticate"))
+        })
+    };
+    // Nobody answers where the issuer's keys are: it is not the token that is wrong, and nobody gets in.
+    assert_eq!(ask(&serving), (503, Some("10".into()), None));
+    assert_eq!(serving.stop(Signal::TERM).0, Some(0));
+    let _issuer = issuing.serve(&[]);
+    let serving = project.serve(&[]);
+    assert_eq!(ask(&serving).0, 400, "the control: the same token, and then its empty message is looked at");
+}
+
+#[test]
+fn an_issuer_that_wants_more_scopes_is_heard() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let says = std::sync::Arc::new(std::sync::Mutex::new("invalid_scope"));
+    let error = says.clone();
+    let exchange = axum::routing::post(move || async move {
+        (axum::http::StatusCode::BAD_REQUEST, json!({ "error": *error.lock().unwrap() }).to_string())
+    });
+    let router = axum::Router::new().route("/token", exchange);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.spawn(async move {
+        axum::serve(tokio::net::TcpListener::from_std(listener).unwrap(), router).await.unwrap();
+    });
+    let (issuing, project, token) = with_issuer_elsewhere(&format!(
+        "[systems.tickets]\nkind = \"http\"\nbase-url = \"{url}\"\ncredential = {{ exchange = {{ audience = \"{url}\", scopes = [\"tickets:write\"], client-id = \"g\", client-secret-file = \"secret\", token-endpoint = \"{url}/token\" }} }}\n"
+    ));
+    project.write("secret", "s");
+    std::fs::set_permissions(project.file("secret"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .unwrap();
+    project.write("tools/tickets.toml", "[read_ticket]\nsystem = \"tickets\"\neffect = \"read\"\ndescribe = \"Reads.\"\nhttp = { method = \"GET\", path = \"/tickets\", returns = [\"id\"] }\n");
+    project.append(
+        "policies/policies.cedar",
+        "permit (principal, action == Action::\"read_ticket\", resource);\n",
+    );
+    let _issuer = issuing.serve(&[]);
+    let serving = project.serve(&[]);
+    let client = serving.client(&token, Revision::V2026);
+    let call = || runtime.block_on(client.call(tool_call("read_ticket", &json!({})))).unwrap();
+    let answer = call();
+    let challenge = answer.www_authenticate.unwrap_or_default();
+    assert_eq!(answer.status, 403, "{}", answer.body);
+    assert!(
+        challenge.contains("error=\"insufficient_scope\"")
+            && challenge.contains("scope=\"tools tickets:write\""),
+        "{challenge}"
+    );
+    // The control: another no is none that more scopes would lift.
+    *says.lock().unwrap() = "invalid_grant";
+    let refusal = call().body["result"]["structuredContent"]["refusal"].clone();
+    assert_eq!(
+        (&refusal["code"], &refusal["retry"]),
+        (&json!("credential_refused"), &json!("never")),
+        "{refusal}"
+    );
 }

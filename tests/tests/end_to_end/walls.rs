@@ -287,8 +287,12 @@ fn a_write_that_may_have_happened_is_never_called_failed() {
         (500, "", "unknown", Some("never")),
         (504, "", "unknown", Some("never")),
         (302, "", "unknown", Some("never")),
-        (503, "", "failed", Some("later")),
+        (503, "", "unknown", Some("never")),
+        (408, "", "unknown", Some("never")),
+        (425, "", "unknown", Some("never")),
+        // The controls: here the system says that it refused the request.
         (422, "", "failed", Some("with_change")),
+        (429, "", "failed", Some("later")),
     ] {
         let tickets = Tickets { seen: Arc::default(), cares: false, answers: Some((status, body)) };
         let (answer, seen, _, closed) = edit_with(&tickets, "T-1");
@@ -350,6 +354,21 @@ fn an_edited_journal_is_found_and_only_by_its_proof() {
         std::fs::write(project.file("state/journal.db"), &good).unwrap();
         assert_eq!(found(), Value::Null);
     }
+    // An entry more, chained as it should be, by someone without the key; nothing is built upon it.
+    edit(
+        "INSERT INTO entries SELECT 5, '{\"number\":5,\"kind\":\"closed\",\"at\":1}', zeroblob(32), tag FROM entries WHERE number = 4;",
+    );
+    assert_eq!(found(), "altered");
+    std::fs::write(project.file("state/journal.db"), &good).unwrap();
+    project.append_forged();
+    assert_eq!(found(), "forged");
+    let refused = ringfence(&["serve", project.path()]);
+    assert!(
+        refused.code == 2 && refused.stderr.contains("which was not written with its key"),
+        "{refused:?}"
+    );
+    std::fs::write(project.file("state/journal.db"), &good).unwrap();
+    assert_eq!(found(), Value::Null);
     // Another journal in its place, whole in itself, against the head that was kept apart.
     let head = std::fs::read_to_string(project.file("state/journal.head")).unwrap();
     let key = std::fs::read(project.file("state/journal.key")).unwrap();

@@ -155,7 +155,39 @@ fn headers_and_body_must_say_the_same() {
     let unknown = LIST_2026.replace("2026-07-28", "2031-01-01");
     let mut headers = bob.headers("tools/list", None);
     headers.insert("mcp-protocol-version", HeaderValue::from_static("2031-01-01"));
-    assert_eq!(wire.raw(&bob, headers, unknown).status, 400);
+    let answer = wire.raw(&bob, headers, unknown);
+    assert_eq!((answer.status, answer.error_code()), (400, Some(-32022)));
+    let supported = json!({ "supported": ["2026-07-28", "2025-11-25"], "requested": "2031-01-01" });
+    assert_eq!(answer.body["error"]["data"], supported);
+}
+
+#[test]
+fn a_notification_is_held_to_its_headers_too() {
+    let wire = Wire::new();
+    let bob = wire.client("bob", Revision::V2026);
+    let method = "notifications/cancelled";
+    let bare = format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{{}}}}"#);
+    let with_version =
+        bare.replace("{}", r#"{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}"#);
+    let notify = |body: &str, name: &'static str, value: Option<&str>| {
+        let mut headers = bob.headers(method, None);
+        headers.remove(name);
+        if let Some(value) = value {
+            headers.insert(name, HeaderValue::from_str(value).unwrap());
+        }
+        let answer = wire.raw(&bob, headers, body.to_owned());
+        (answer.status, answer.error_code())
+    };
+    for body in [&bare, &with_version] {
+        assert_eq!(notify(body, "x-other", None), (202, None), "the control");
+        assert_eq!(notify(body, "mcp-method", None), (400, Some(-32020)));
+        assert_eq!(notify(body, "mcp-method", Some("tools/call")), (400, Some(-32020)));
+    }
+    assert_eq!(notify(&with_version, "mcp-protocol-version", Some("2025-11-25")), (400, Some(-32020)));
+    assert_eq!(notify(&with_version, "mcp-protocol-version", None), (400, Some(-32020)));
+    assert_eq!(notify(&bare, "mcp-protocol-version", Some("2031-01-01")), (400, Some(-32022)));
+    let newer = with_version.replace("2026-07-28", "2031-01-01");
+    assert_eq!(notify(&newer, "mcp-protocol-version", Some("2031-01-01")), (400, Some(-32022)));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use jiff::Timestamp;
 use owo_colors::OwoColorize as _;
-use ringfence_store::{Filter, HeadKey, Report, Shown, read, verify};
+use ringfence_store::{Filter, HeadKey, Report, Shown, Span, read, verify};
 use serde_json::Value;
 
 use super::verdict;
@@ -29,13 +29,8 @@ pub(crate) fn run(command: Journal) -> Result<ExitCode, Failure> {
 fn run_verify(dir: &Path, head: Option<&Path>, as_json: bool) -> Result<ExitCode, Failure> {
     let project = with_journal(dir)?;
     let key = PrivateFile::read(&keys::journal_key_file(&project)).map_err(Failure::of)?;
-    let key = key.ok_or_else(|| {
-        let path = keys::journal_key_file(&project);
-        Failure::new(
-            format!("the journal's key `{}` is missing", path.display()),
-            "put it back: heads cannot be verified without it",
-        )
-    })?;
+    keys::journal_key_is_there_or_not_needed(&project)?;
+    let key = key.ok_or_else(|| Failure::of("the journal's key is gone; put it back"))?;
     let key = HeadKey::new(&key).map_err(Failure::of)?;
     let note = match head {
         Some(head) => Some(std::fs::read_to_string(head).map_err(|error| {
@@ -73,13 +68,22 @@ fn show_report(report: &Report) {
     if report.is_sound() {
         let covered = match report.entries.saturating_sub(report.covered) {
             0 => "all covered by the signed head".to_owned(),
-            young => format!("but the last {young} are younger than the signed head, and not proved"),
+            young => format!(
+                "but the last {young} are younger than the signed head: genuine, but more may have stood after them"
+            ),
         };
         let summary = format!("{entries}, {covered}");
         anstream::println!("{}: {summary}", "the journal is what was written".green().bold());
+        for Span { from, to } in &report.unsigned {
+            let what =
+                "were beyond the head when a crash was found: genuine, but more may have stood after them";
+            anstream::println!("entries {from} to {to} {what}");
+        }
     } else {
         let found = count(report.findings.len(), "finding");
         anstream::eprintln!("{}: {found} in {entries}", "the journal is not what was written".red().bold());
+        let help = "keep the journal, its head and its key as they are, and compare with a copy that was kept elsewhere";
+        anstream::eprintln!("{} {help}", " help:".cyan().bold());
     }
 }
 
@@ -107,7 +111,7 @@ fn line(entry: &Shown) -> String {
     let arguments =
         content.and_then(|content| content.get("arguments")).map(ToString::to_string).unwrap_or_default();
     let arguments: String = arguments.chars().take(100).collect();
-    let rest: Vec<String> = ["verdict", "ended", "code", "rules"]
+    let rest: Vec<String> = ["verdict", "ended", "code", "rules", "refused", "rejected"]
         .map(field)
         .into_iter()
         .filter(|text| !text.is_empty())

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::doctor::advice;
-use super::serve::wait_for_stop;
+use super::serve::Stop;
 use super::verdict;
 use crate::failure::Failure;
 use crate::print;
@@ -57,10 +57,11 @@ pub(crate) async fn run(path: &Path) -> Result<ExitCode, Failure> {
     })?;
     let address = listener.local_addr().map_err(Failure::of)?;
     let offered: Vec<&str> = profiles.keys().map(String::as_str).collect();
+    let told = Stop::listen()?;
     tracing::info!(%address, profiles = offered.join(","), "serving");
     let stop = CancellationToken::new();
     let serving = tokio::spawn(serve(listener, settings, profiles, stop.clone()));
-    wait_for_stop().await?;
+    told.wait().await?;
     tracing::info!("stopping: runs under way are ended");
     stop.cancel();
     serving.await.map_err(Failure::of)?;

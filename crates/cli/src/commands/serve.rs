@@ -9,15 +9,16 @@ use std::time::Duration;
 use ringfence_core::Level;
 use ringfence_gateway::Gateway;
 use ringfence_identity::development;
+use ringfence_store::Role;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::failure::Failure;
 use crate::http_server;
 use crate::keys;
-use crate::project::{Project, System};
+use crate::project::Project;
 use crate::wiring::{self, Addresses, Checked};
 
 /// How long connections have to end once every call has.
@@ -78,27 +79,17 @@ impl Serving {
     /// Assembles the gateway of a project and serves it on bound listeners.
     pub(crate) async fn start(mut checked: Checked, doors: Doors) -> Result<Self, Failure> {
         let addresses = doors.addresses()?;
+        checked.rehearse(&addresses).await?;
         let issuer = match addresses.issuer {
             Some(_) => wiring::issuer(&checked.project, &addresses, &keys::issuer_key(&checked.project)?)?
                 .map(Arc::new),
             None => None,
         };
         let systems = checked.open_systems(issuer.as_deref());
-        systems.attack_sandboxes().await.map_err(|(system, why)| {
-            let is_remote = checked.project.systems.get(&system).is_some_and(System::is_remote);
-            if is_remote {
-                let what = format!("the sandbox `{system}` cannot be used: {why}");
-                return Failure::new(
-                    what,
-                    "look at its host: `ringfence sandbox-host FILE --check`, and its log",
-                );
-            }
-            let what = format!("the sandbox `{system}` does not hold on this machine: {why}");
-            Failure::new(what, "run `ringfence doctor`, which says what this machine lacks")
-        })?;
+        wiring::attack_sandboxes(&checked.project, &systems).await?;
         let agents = wiring::agents_settings(&checked.project, &addresses);
         let people = wiring::peoples_settings(&checked.project, &addresses);
-        let gateway = checked.assemble(systems, issuer.as_deref(), &addresses)?;
+        let gateway = checked.assemble(systems, issuer.as_deref(), &addresses, Role::Server)?;
         let (stop, listeners) = (CancellationToken::new(), TaskTracker::new());
         let agents_door = ringfence_gateway::agents_door(&gateway, &agents);
         listeners.spawn(http_server::serve(doors.agents, agents_door, stop.clone()));
@@ -127,6 +118,7 @@ pub(crate) async fn run(dir: PathBuf, grace: Duration) -> Result<ExitCode, Failu
         tracing::warn!("{problem}");
     }
     let doors = Doors::bind(&checked.project).await?;
+    let stop = Stop::listen()?;
     let resource = wiring::agents_audience(&checked.project, &doors.addresses()?);
     let serving = Serving::start(checked, doors).await?;
     let tools = serving.gateway.status().tools;
@@ -137,7 +129,7 @@ pub(crate) async fn run(dir: PathBuf, grace: Duration) -> Result<ExitCode, Failu
         );
     }
     tracing::info!(mcp = %resource, control = %format!("http://{}", serving.addresses.people), tools, "serving");
-    wait_for_stop().await?;
+    stop.wait().await?;
     tracing::info!("stopping: calls under way may finish");
     tokio::select! {
         () = serving.finish(grace) => {}
@@ -148,11 +140,18 @@ pub(crate) async fn run(dir: PathBuf, grace: Duration) -> Result<ExitCode, Failu
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) async fn wait_for_stop() -> Result<(), Failure> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::of)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        pressed = tokio::signal::ctrl_c() => pressed.map_err(Failure::of)?,
+/// What tells a gateway to stop. Heard from the moment it is made: a gateway that says it serves stops in good order.
+pub(super) struct Stop(Signal);
+
+impl Stop {
+    pub(super) fn listen() -> Result<Self, Failure> {
+        signal(SignalKind::terminate()).map(Self).map_err(Failure::of)
     }
-    Ok(())
+
+    pub(super) async fn wait(mut self) -> Result<(), Failure> {
+        tokio::select! {
+            _ = self.0.recv() => Ok(()),
+            pressed = tokio::signal::ctrl_c() => pressed.map_err(Failure::of),
+        }
+    }
 }

@@ -181,7 +181,7 @@ impl Play {
         let bob = self.bob.clone();
         let metrics = self.stage.rows("user_metrics");
         let hidden = self.call(&bob, "purge_user", json!({ "user_id": "u-1" })).await?;
-        let unknown = self.call(&bob, "purge_xser", json!({ "user_id": "u-1" })).await?;
+        let unknown = self.call(&bob, "purgo_user", json!({ "user_id": "u-1" })).await?;
         let listed = bob.tools().await.map_err(Failure::of)?.iter().any(|tool| tool["name"] == "purge_user");
         let alike = hidden.result() == unknown.result() && hidden.status == unknown.status && !listed;
         let harmed = !alike || self.stage.rows("user_metrics") != metrics;

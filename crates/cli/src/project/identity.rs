@@ -13,6 +13,9 @@ use toml::Spanned;
 use super::server::address;
 use super::{PROJECT_FILE, read_text, section};
 
+/// What the longest life of a token may be set to, in seconds: a minute to a day.
+const LIFETIME_SECONDS: std::ops::RangeInclusive<u64> = 60..=86_400;
+
 #[derive(Clone)]
 pub(crate) struct IdentityDeclaration {
     pub(crate) source: IssuerSource,
@@ -98,13 +101,22 @@ fn issuer(folder: &Path, table: &mut Table<'_>, problems: &mut Vec<Problem>) -> 
     let jwks = table.require::<String>("jwks", problems)?.into_inner();
     let algorithms = table.take::<Vec<String>>("algorithms", problems).map(Spanned::into_inner);
     let token_type = table.take::<String>("token-type", problems).map(Spanned::into_inner);
-    let lifetime = table.take::<u64>("lifetime-max-seconds", problems).map(Spanned::into_inner);
+    let lifetime = table.take::<u64>("lifetime-max-seconds", problems);
+    if let Some(lifetime) =
+        lifetime.as_ref().filter(|lifetime| !LIFETIME_SECONDS.contains(lifetime.get_ref()))
+    {
+        let (least, most) = (LIFETIME_SECONDS.start(), LIFETIME_SECONDS.end());
+        let what = "`lifetime-max-seconds` is out of range";
+        let instead =
+            format!("write {least} to {most}: whoever steals a token can use it as long as it lives");
+        problems.push(Problem::error(table.place_of(lifetime), what, instead));
+    }
     Some(IssuerSource::External {
         issuer,
         jwks,
         algorithms: algorithms.unwrap_or_else(|| vec!["ES256".into(), "EdDSA".into(), "RS256".into()]),
         token_type: token_type.unwrap_or_else(|| "at+jwt".to_owned()),
-        lifetime_max_seconds: lifetime.unwrap_or(3600),
+        lifetime_max_seconds: lifetime.map_or(3600, Spanned::into_inner),
     })
 }
 

@@ -10,7 +10,7 @@ use ringfence_core::{Authorities, CallId, Digest, Instant, Secret};
 use ringfence_identity::development::{Issuer, IssuerSettings, Minting, User, new_key};
 use ringfence_identity::{GroupsClaim, Identity};
 use ringfence_policy::Policies;
-use ringfence_store::{Filter, HeadKey, Journal, JournalSettings, read, verify};
+use ringfence_store::{Filter, HeadKey, Journal, JournalSettings, Role, read, verify};
 use ringfence_tools::{Artifact, Output, Systems};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -50,6 +50,7 @@ impl House {
         let space = Arc::new(ActionSpace::read(&[], &BTreeMap::new(), &mut problems));
         let policies = Policies::load(&[], &space, authorities.decider, &mut problems).unwrap();
         let settings = JournalSettings {
+            role: Role::Server,
             folder: folder.path().to_owned(),
             head_file: folder.path().join("journal.head"),
             key: &key,
@@ -76,7 +77,7 @@ impl House {
     fn hand_over(&self, caller: &Caller, artifacts: Vec<Artifact>) -> (Value, Vec<Handed>) {
         let output = Output { structured: json!({ "stdout": "" }), text: None, artifacts };
         let call = CallId(Uuid::now_v7());
-        match self.gateway.inner.hand_over(&caller.run(), call, output) {
+        match self.gateway.inner.hand_over(&caller.run_id(), call, output) {
             Reply::Done { structured, artifacts, .. } => (structured, artifacts),
             other => panic!("{other:?}"),
         }

@@ -103,6 +103,13 @@ pub enum NotMinted {
     Unsigned,
 }
 
+/// Whether this is a key that [`new_key`] made.
+#[must_use]
+pub fn is_key(key: &Secret) -> bool {
+    let der = STANDARD.decode(key.expose().trim()).ok();
+    der.is_some_and(|der| Jwk::from_encoding_key(&EncodingKey::from_ec_der(&der), Algorithm::ES256).is_ok())
+}
+
 impl Issuer {
     /// An issuer that signs with this key, which [`new_key`] made.
     pub fn new(key: &Secret, settings: IssuerSettings) -> Result<Self, IssuerRefused> {

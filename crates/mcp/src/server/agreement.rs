@@ -31,6 +31,32 @@ pub(super) fn revision(
     if is_newest { newest(headers, header, method, params) } else { older(headers, header, method, params) }
 }
 
+/// That the headers and body of a notification agree, as far as both say something, and name a revision that is spoken here.
+/// `_meta` may be left out of a notification.
+pub(super) fn notification(
+    headers: &HeaderMap,
+    method: &str,
+    params: &Map<String, Value>,
+) -> Result<Revision, RpcError> {
+    let header = only(headers, &VERSION)?;
+    let in_body = params.get("_meta").and_then(|meta| meta.get(META_VERSION));
+    if header != Some(Revision::V2026.as_str()) && in_body.is_none() {
+        return older(headers, header, method, params);
+    }
+    let version = match in_body {
+        None => header.unwrap_or_default(),
+        Some(version) => version
+            .as_str()
+            .ok_or_else(|| RpcError::invalid_params(format!("`{META_VERSION}` must be a string")))?,
+    };
+    agree(&VERSION, header, version)?;
+    agree(&METHOD, only(headers, &METHOD)?, method)?;
+    if version != Revision::V2026.as_str() {
+        return Err(RpcError::unsupported_version(version));
+    }
+    Ok(Revision::V2026)
+}
+
 fn newest(
     headers: &HeaderMap,
     header: Option<&str>,

@@ -17,6 +17,7 @@ use crate::{Challenge, Revision, Service, json};
 pub(super) enum Answer {
     Result(Map<String, Value>),
     Error(RpcError),
+    Challenge(Challenge),
 }
 
 pub(super) async fn answer<S: Service>(server: &Arc<Server<S>>, request: Request) -> Response {
@@ -48,12 +49,15 @@ pub(super) async fn answer<S: Service>(server: &Arc<Server<S>>, request: Request
             }
         }
         Ok(Message::Notification { method, params }) => {
-            // What cannot be made sense of is ignored (2025-11-25, cancellation, *error handling*).
-            let revision = agreement::revision(&headers, &method, &params);
-            if method == "notifications/cancelled" && matches!(revision, Ok(Revision::V2025)) {
-                calls::cancel(server, &caller, &params);
+            match agreement::notification(&headers, &method, &params) {
+                Ok(revision) => {
+                    if method == "notifications/cancelled" && revision == Revision::V2025 {
+                        calls::cancel(server, &caller, &params);
+                    }
+                    StatusCode::ACCEPTED.into_response()
+                }
+                Err(refused) => error(&refused, &Value::Null),
             }
-            StatusCode::ACCEPTED.into_response()
         }
         Ok(Message::Response) => StatusCode::ACCEPTED.into_response(),
         Err(refused) => error(&refused, &Value::Null),
@@ -148,6 +152,7 @@ impl Reply {
         match answer {
             Answer::Result(result) => Json(self.message(result)).into_response(),
             Answer::Error(refused) => error(&refused, &self.id),
+            Answer::Challenge(refused) => challenge(refused),
         }
     }
 
@@ -170,6 +175,9 @@ pub(super) fn challenge(challenge: Challenge) -> Response {
     let mut response = (status, body).into_response();
     if let Some(value) = challenge.www_authenticate.and_then(|text| HeaderValue::try_from(text).ok()) {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
+    }
+    if let Some(seconds) = challenge.retry_after_seconds {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
     response
 }

@@ -62,7 +62,10 @@ async fn list<S: Service>(
     revision: Revision,
     params: &Map<String, Value>,
 ) -> Answer {
-    let tools = server.service.tools(caller).await;
+    let tools = match server.service.tools(caller).await {
+        Ok(tools) => tools,
+        Err(challenge) => return Answer::Challenge(challenge),
+    };
     match page(&tools, |tool| &tool.name, params, server.settings.page_size) {
         Ok(page) => {
             let shown = page.items.into_iter().map(ToolDescription::to_json).collect();

@@ -97,12 +97,14 @@ fn redact(value: &mut Json, secret: &str) {
     }
 }
 
-/// What an answer without success means. A write is certain to have had no effect only where the system said that it refused it.
+/// What an answer without success means. A write is certain to have had no effect only where the system says that the request
+/// itself was at fault or came too often (RFC 9110 §15.5, RFC 6585 §4). 408 and 425 speak of the connection, and every 5xx, 503
+/// from something in between included, may come after the system has acted.
 fn unsuccessful(status: StatusCode, effect: Effect) -> Outcome {
     match (effect, status.as_u16()) {
         // The answer to what was done stands elsewhere (RFC 9110 §15.4.4).
         (Effect::Write | Effect::Irreversible, 303) => Outcome::done(json!({ "done": true }), 0, 0),
-        (Effect::Read, _) | (_, 400..=499 | 503) => Outcome::failed(refused(status)),
+        (Effect::Read, _) | (_, 400..=407 | 409..=424 | 426..=499) => Outcome::failed(refused(status)),
         _ => {
             let refusal = refused(status);
             let message = format!("{}; whether it acted is not known", refusal.message);

@@ -9,10 +9,11 @@ use std::time::Duration;
 use reqwest::redirect;
 use ringfence_actions::{HttpRequest, Tool};
 use ringfence_core::{Call, Effect, Refusal, RefusalClass, Retry, Secret, Wall};
-use ringfence_identity::Exchange;
+use ringfence_identity::{Exchange, ExchangeRefused};
 use url::Url;
 
-use crate::Outcome;
+use crate::outcome::Used;
+use crate::{Ended, Outcome};
 
 /// A system of kind `http`.
 pub struct HttpSettings {
@@ -62,7 +63,7 @@ impl Http {
         };
         let credential = match self.credential(call, subject_token).await {
             Ok(credential) => credential,
-            Err(refusal) => return Outcome::failed(refusal),
+            Err(ended) => return Outcome { ended, used: Used::default() },
         };
         let timeout = Duration::from_secs(tool.limits().seconds);
         let built =
@@ -74,14 +75,34 @@ impl Http {
     }
 
     /// Mints the credential for this principal and this system.
-    async fn credential(&self, call: &Call, subject_token: &Secret) -> Result<Option<Secret>, Refusal> {
+    async fn credential(&self, call: &Call, subject_token: &Secret) -> Result<Option<Secret>, Ended> {
         let Credential::Exchange(exchange) = &self.settings.credential else { return Ok(None) };
         let minted = exchange.token_for(subject_token, call.at()).await;
         minted.map(Some).map_err(|error| {
             tracing::warn!(%error, system = %call.system(), "no credential could be minted");
-            let message = "the identity provider gave no credential for this system under the user's name";
-            Refusal::new("credential_refused", RefusalClass::Upstream, Wall::Identity, Retry::Later, message)
+            no_credential(error)
         })
+    }
+}
+
+/// Why there is no credential: more scopes would help, trying again would, or nothing that an agent can do.
+fn no_credential(error: ExchangeRefused) -> Ended {
+    let refuse = |code, class, retry, message| Refusal::new(code, class, Wall::Identity, retry, message);
+    match error {
+        ExchangeRefused::Scopes(scopes) => {
+            let message =
+                "the user's token does not reach this system; log in again with the scopes that it needs";
+            let refusal = refuse("insufficient_scope", RefusalClass::Policy, Retry::WithChange, message);
+            Ended::NeedsScopes(scopes, refusal)
+        }
+        ExchangeRefused::Unreachable(_) => {
+            let message = "the identity provider did not answer; nothing was done";
+            Ended::Failed(refuse("credential_unavailable", RefusalClass::Upstream, Retry::Later, message))
+        }
+        ExchangeRefused::Refused(_) | ExchangeRefused::Unsound(_) => {
+            let message = "the identity provider gave no credential for this system under the user's name";
+            Ended::Failed(refuse("credential_refused", RefusalClass::Upstream, Retry::Never, message))
+        }
     }
 }
 

@@ -66,13 +66,23 @@ impl Sqlite {
         tools: impl Iterator<Item = &'a Tool>,
         problems: &mut Vec<Problem>,
     ) -> Self {
+        // Once for the system, which may have no tool yet, rather than once for each of them.
+        if let Err(error) = Guarded::open(path, Effect::Read) {
+            problems.push(prove::unopened(path, declared_at, &error));
+            return Self::without_tools(path);
+        }
         let plans = tools.filter_map(|tool| {
             let plan = prove::prove(path, declared_at, tool, problems)?;
             Some((tool.name().clone(), Arc::new(plan)))
         });
         let plans = plans.collect();
+        Self { plans, ..Self::without_tools(path) }
+    }
+
+    fn without_tools(path: &Path) -> Self {
         // SQLite lets one writer in at a time: a second connection would only wait inside it.
-        Self { path: path.to_owned(), plans, readers: Pool::new(CONNECTIONS_MAX), writers: Pool::new(1) }
+        let (readers, writers) = (Pool::new(CONNECTIONS_MAX), Pool::new(1));
+        Self { path: path.to_owned(), plans: BTreeMap::new(), readers, writers }
     }
 
     /// Runs the statement of a call's tool with its arguments.

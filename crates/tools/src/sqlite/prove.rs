@@ -21,6 +21,12 @@ struct Shape {
     columns: Vec<String>,
 }
 
+/// A database that cannot be opened.
+pub(crate) fn unopened(path: &Path, declared_at: &Place, error: &rusqlite::Error) -> Problem {
+    let what = format!("database `{}` cannot be opened: {}", path.display(), reason(error));
+    Problem::error(declared_at.clone(), what, "make the file readable, or correct `path`")
+}
+
 /// The plan of a tool's statement; `None` where there is a problem, which is pushed.
 pub(crate) fn prove(
     path: &Path,
@@ -36,12 +42,7 @@ pub(crate) fn prove(
     let mut connection = match Guarded::open(path, tool.effect()) {
         Ok(connection) => connection,
         Err(error) => {
-            let what = format!("database `{}` cannot be opened: {}", path.display(), reason(&error));
-            problems.push(Problem::error(
-                declared_at.clone(),
-                what,
-                "make the file readable, or correct `path`",
-            ));
+            problems.push(unopened(path, declared_at, &error));
             return None;
         }
     };
