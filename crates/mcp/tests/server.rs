@@ -39,15 +39,20 @@ impl Service for Scripted {
         Ok(headers["authorization"].to_str().unwrap().replace("Bearer ", ""))
     }
 
-    async fn tools(&self, _: &String) -> Vec<ToolDescription> {
-        Vec::new()
+    async fn tools(&self, _: &String) -> Result<Vec<ToolDescription>, Challenge> {
+        Ok(Vec::new())
     }
 
     async fn call(&self, _: String, call: ToolCall, watch: Watch) -> Result<ToolResult, Challenge> {
         let script = self.0.clone();
         match call.name.as_str() {
             "forbidden" => {
-                return Err(Challenge { status: 403, www_authenticate: None, message: "no".into() });
+                return Err(Challenge {
+                    status: 403,
+                    www_authenticate: None,
+                    retry_after_seconds: None,
+                    message: "no".into(),
+                });
             }
             "talks" => {
                 watch.send("one ");
