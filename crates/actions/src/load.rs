@@ -109,9 +109,15 @@ fn errors(problems: &[Problem]) -> usize {
     problems.iter().filter(|problem| problem.level == Level::Error).count()
 }
 
-/// The program is a text that the agent must send.
+/// The program is a text that the agent must send; a file of it is a text.
 fn check_program(operation: &Operation, params: &[Param], problems: &mut Vec<Problem>) {
-    let Operation::Program { source } = operation else { return };
+    let Operation::Program { source, files } = operation else { return };
+    for param in params.iter().filter(|param| files.values().any(|file| file == param.name())) {
+        if !matches!(param.kind(), ParamType::Scalar(Scalar::String { .. })) {
+            let what = format!("`{}` is not a text, so it cannot be a file", param.name());
+            problems.push(Problem::error(param.place().clone(), what, "write `type = \"string\"`"));
+        }
+    }
     let Some(param) = params.iter().find(|param| param.name() == source) else { return };
     let is_text = matches!(param.kind(), ParamType::Scalar(Scalar::String { .. }));
     if is_text && !param.optional() && *param.source() == Source::Agent {

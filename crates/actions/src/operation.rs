@@ -1,5 +1,7 @@
 //! What a tool does, in the terms of its system.
 
+use std::collections::BTreeMap;
+
 use ringfence_core::{ParamName, Place, Problem};
 
 use crate::file::{File, Table, list};
@@ -21,6 +23,8 @@ pub enum Operation {
     Program {
         /// The parameter that holds its source text.
         source: ParamName,
+        /// The files that it finds in `/work/in`, each with the parameter that holds its text.
+        files: BTreeMap<String, ParamName>,
     },
 }
 
@@ -123,9 +127,36 @@ pub(crate) fn take(
             let source = table.require::<String>("program", problems)?;
             let place = table.place_of(&source);
             let name = param_name(source.into_inner(), &place, problems)?;
-            Some(Operation::Program { source: name })
+            let files = program_files(table, problems);
+            Some(Operation::Program { source: name, files })
         }
     }
+}
+
+/// `files = { "data.csv" = "csv" }`: plain names, each with a parameter.
+fn program_files(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> BTreeMap<String, ParamName> {
+    let Some(files) = table.has("files").then(|| table.table("files", problems)).flatten() else {
+        return BTreeMap::new();
+    };
+    let place = files.place();
+    let is_plain = |name: &str| {
+        !name.starts_with('.')
+            && name.len() <= 255
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+    };
+    let named = files.strings(problems).into_iter().filter_map(|(name, param)| {
+        if is_plain(&name) {
+            return Some((name, param_name(param, &place, problems)?));
+        }
+        let instead = "write a plain name: letters, digits, `.`, `-` and `_`, not beginning with a dot";
+        problems.push(Problem::error(
+            place.clone(),
+            format!("`{}` is no name of a file", name.escape_debug()),
+            instead,
+        ));
+        None
+    });
+    named.collect()
 }
 
 fn take_http(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Option<HttpRequest> {
@@ -202,7 +233,7 @@ impl Operation {
     pub(crate) fn declared_uses(&self) -> Option<Vec<&ParamName>> {
         match self {
             Self::Sql { .. } => None,
-            Self::Program { source } => Some(vec![source]),
+            Self::Program { source, files } => Some([source].into_iter().chain(files.values()).collect()),
             Self::Http(request) => {
                 let in_path = request.path.iter().filter_map(|segment| match segment {
                     PathSegment::Param(name) => Some(name),

@@ -152,7 +152,7 @@ pub(crate) enum Journal {
         #[arg(long, default_value_t = 50)]
         last: u64,
         /// Only this kind.
-        #[arg(long, value_parser = ["intent", "refused", "outcome", "rejected", "opened", "closed"])]
+        #[arg(long, value_parser = ["intent", "refused", "labelled", "egress", "outcome", "artifact_read", "rejected", "opened", "closed"])]
         kind: Option<String>,
         /// Only this tool.
         #[arg(long)]

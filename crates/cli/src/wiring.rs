@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ringfence_actions::{ActionSpace, File};
 use ringfence_console::PeoplesDoorSettings;
@@ -15,17 +14,19 @@ use ringfence_identity::{
     Endpoint, Exchange, ExchangeSettings, Identity, KeySource, SigningAlgorithm, TokenCheck, TokenRules,
 };
 use ringfence_policy::{Policies, PolicyFile};
-use ringfence_sandbox::{Profile, Resources};
+use ringfence_sandbox::WayOut;
+use ringfence_sandbox::egress::Rules;
 use ringfence_store::{Journal, JournalSettings};
 use ringfence_tools::{Credential, HttpSettings, SandboxSettings, SystemSettings, Systems};
 use url::Url;
+use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 use crate::keys;
 use crate::private_file::PrivateFile;
 use crate::project::{
-    ExchangeDeclaration, IssuerSource, PROJECT_FILE, Project, SandboxDeclaration, SystemDeclaration,
-    exchange_audiences,
+    ExchangeDeclaration, IssuerSource, PROJECT_FILE, Project, SandboxDeclaration, SecretSource,
+    SystemDeclaration, exchange_audiences,
 };
 
 /// Where the doors and the development issuer really listen.
@@ -306,7 +307,9 @@ fn system_settings(
                     SystemSettings::Http(HttpSettings { base_url: base_url.clone(), credential })
                 })
             }
-            SystemDeclaration::Sandbox(declared) => Ok(SystemSettings::Sandbox(sandbox(declared))),
+            SystemDeclaration::Sandbox(declared) => {
+                sandbox(declared).map(Box::new).map(SystemSettings::Sandbox)
+            }
         };
         match made {
             Ok(made) => drop(settings.insert(name.clone(), made)),
@@ -347,17 +350,38 @@ fn exchanged(declared: &ExchangeDeclaration, issuer: Option<&Issuer>) -> Result<
         .map_err(|error| (error, "see the log".to_owned()))
 }
 
-fn sandbox(declared: &SandboxDeclaration) -> SandboxSettings {
-    let mut profile = Profile::new(declared.language);
-    let limits = &mut profile.limits;
-    limits.wall = declared.seconds.map_or(limits.wall, Duration::from_secs);
-    limits.memory_bytes = declared.memory_bytes.unwrap_or(limits.memory_bytes);
-    limits.processes = declared.processes.unwrap_or(limits.processes);
-    limits.output_bytes = declared.output_bytes.unwrap_or(limits.output_bytes);
-    if declared.rlimits_only {
-        profile.resources = Resources::RlimitsOnly;
+/// A sandbox as it was declared, or what is wrong and what to write instead.
+pub(crate) fn sandbox(declared: &SandboxDeclaration) -> Result<SandboxSettings, (String, String)> {
+    let mut profile = declared.profile.clone();
+    if let Some(egress) = &declared.egress {
+        let secrets =
+            declared.secrets.iter().map(|(name, source)| Ok((name.clone(), egress_secret(source)?)));
+        let secrets = secrets.collect::<Result<_, (String, String)>>()?;
+        let rules = Rules::check(egress, &secrets)
+            .map_err(|problems| (problems.to_string(), "correct the entry of `egress`".to_owned()))?;
+        let way_out = WayOut::new(rules)
+            .map_err(|error| (error.to_string(), "a way out checks servers by them".to_owned()))?;
+        profile.egress = Some(way_out);
     }
-    SandboxSettings { profile, parallel_max: usize::try_from(declared.parallel_max).unwrap_or(1).max(1) }
+    let parallel_max = usize::try_from(declared.parallel_max).unwrap_or(1).max(1);
+    Ok(SandboxSettings { profile, session: declared.session, parallel_max })
+}
+
+fn egress_secret(source: &SecretSource) -> Result<ringfence_sandbox::egress::Secret, (String, String)> {
+    let text = match source {
+        SecretSource::Environment(variable) => std::env::var(variable).map_err(|_| {
+            (format!("the environment has no `{variable}`"), "set it where the gateway is started".to_owned())
+        })?,
+        SecretSource::File(file) => {
+            let secret = PrivateFile::read(file)
+                .map_err(|error| (error.to_string(), "correct the file".to_owned()))?;
+            let lacks =
+                || (format!("`{}` does not exist", file.display()), "write the secret there".to_owned());
+            secret.ok_or_else(lacks)?.expose().trim().to_owned()
+        }
+    };
+    ringfence_sandbox::egress::Secret::new(Zeroizing::new(text))
+        .map_err(|error| (error.to_string(), "correct the secret".to_owned()))
 }
 
 /// What is wrong with keys that are there already; what is not there yet is made when it is needed.

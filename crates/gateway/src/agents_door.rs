@@ -9,10 +9,14 @@ use axum::routing::get;
 use axum::{Json, Router};
 use ringfence_core::Refusal;
 use ringfence_identity::challenge;
-use ringfence_mcp::{Challenge, Content, Service, Settings, ToolCall, ToolDescription, ToolResult};
+use ringfence_mcp::{
+    Challenge, Content, NotRead, ResourceContents, ResourceDescription, Service, Settings, ToolCall,
+    ToolDescription, ToolResult,
+};
 use serde_json::json;
 
-use crate::{Asked, Caller, Gateway, Reply};
+use crate::artifacts::ArtifactRefused;
+use crate::{Asked, Caller, Gateway, Handed, Link, Reply, Sink, Watch};
 
 /// What the door has to know of itself.
 #[derive(Clone, Debug)]
@@ -92,12 +96,37 @@ impl Service for AgentsDoor {
         self.gateway.tools(caller).into_iter().map(describe).collect()
     }
 
-    async fn call(&self, caller: Caller, call: ToolCall) -> Result<ToolResult, Challenge> {
+    async fn call(
+        &self,
+        caller: Caller,
+        call: ToolCall,
+        watch: ringfence_mcp::Watch,
+    ) -> Result<ToolResult, Challenge> {
         let asked = Asked { tool: call.name, arguments: call.arguments };
-        match self.gateway.call(caller, asked).await {
-            Reply::Done { structured, text } => Ok(done(structured, text)),
+        match self.gateway.call(caller, asked, watched(&watch)).await {
+            Reply::Done { structured, text, artifacts } => Ok(done(structured, text, &artifacts)),
             Reply::Refused(refusal) => Ok(refused(&refusal)),
             Reply::NeedsScope { scope, .. } => Err(self.insufficient(&[scope])),
+        }
+    }
+
+    fn owner(&self, caller: &Caller) -> String {
+        caller.run().to_string()
+    }
+
+    async fn resources(&self, caller: &Caller) -> Vec<ResourceDescription> {
+        self.gateway.artifacts(caller).iter().map(describe_link).collect()
+    }
+
+    async fn read(&self, caller: &Caller, uri: &str) -> Result<ResourceContents, NotRead> {
+        match self.gateway.artifact(caller, uri).await {
+            Ok(kept) => Ok(ResourceContents {
+                uri: kept.link.uri.clone(),
+                mime_type: kept.link.mime_type.clone(),
+                bytes: kept.bytes.clone(),
+            }),
+            Err(ArtifactRefused::Unknown) => Err(NotRead::Unknown),
+            Err(ArtifactRefused::Failed(refusal)) => Err(NotRead::Failed(refusal.to_string())),
         }
     }
 }
@@ -149,8 +178,29 @@ fn describe(tool: &ringfence_actions::Tool) -> ToolDescription {
     }
 }
 
-fn done(structured: serde_json::Value, text: String) -> ToolResult {
-    ToolResult { content: vec![Content::text(text)], structured: Some(structured), is_error: false }
+/// The client's watch, as the tools know one.
+fn watched(watch: &ringfence_mcp::Watch) -> Watch {
+    let client = watch.clone();
+    let sink = watch.is_heard().then(|| -> Sink { Arc::new(move |text: &str| client.send(text)) });
+    Watch::new(sink, watch.cancellation().clone())
+}
+
+fn describe_link(link: &Link) -> ResourceDescription {
+    ResourceDescription {
+        uri: link.uri.clone(),
+        name: link.name.clone(),
+        mime_type: link.mime_type.clone(),
+        bytes: link.bytes,
+    }
+}
+
+fn done(structured: serde_json::Value, text: String, artifacts: &[Handed]) -> ToolResult {
+    let mut content = vec![Content::text(text)];
+    content.extend(artifacts.iter().map(|artifact| match artifact {
+        Handed::Image { mime_type, bytes } => Content::image(mime_type, bytes),
+        Handed::Link(link) => Content::resource_link(&describe_link(link)),
+    }));
+    ToolResult { content, structured: Some(structured), is_error: false }
 }
 
 fn refused(refusal: &Refusal) -> ToolResult {

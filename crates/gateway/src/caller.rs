@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
-use ringfence_core::Secret;
+use ringfence_core::{RunId, Secret};
 use ringfence_identity::{Identified, TokenRefused, bearer};
 use serde_json::{Map, Value as Json};
 
@@ -18,6 +18,11 @@ impl Caller {
     /// A caller whose token was verified.
     pub(crate) fn new(identified: Identified, token: Secret) -> Self {
         Self { identified: Arc::new(identified), token }
+    }
+
+    /// The implicit run of its principal and agent.
+    pub(crate) fn run(&self) -> RunId {
+        RunId::implicit(&self.identified.principal, &self.identified.agent)
     }
 }
 

@@ -1,8 +1,10 @@
 //! Carries a call from the agent to the tool and back: the pipeline, the limits, the agents' door.
 
 mod agents_door;
+mod artifacts;
 mod caller;
 mod clock;
+mod gate;
 mod labels;
 mod limits;
 mod pipeline;
@@ -10,8 +12,10 @@ mod reply;
 mod shutdown;
 
 pub use agents_door::{DoorSettings, agents_door, health_routes};
+pub use artifacts::{Handed, Kept, Link};
 pub use caller::{Asked, Caller, NotIdentified};
 pub use clock::Clock;
 pub use limits::CallLimits;
 pub use pipeline::{Gateway, Parts, Status};
 pub use reply::Reply;
+pub use ringfence_tools::{Sink, Watch};

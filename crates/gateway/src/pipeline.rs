@@ -13,10 +13,12 @@ use ringfence_core::{
 use ringfence_identity::{Door, Identified, Identity};
 use ringfence_policy::Policies;
 use ringfence_store::{Closing, ClosingWord, Journal, RefusedCall};
-use ringfence_tools::{Ended, Outcome, Systems};
+use ringfence_tools::{Ended, Outcome, Recorder, Systems, Watch};
 use uuid::Uuid;
 
+use crate::artifacts::Artifacts;
 use crate::caller::{NotIdentified, presented};
+use crate::gate::Gate;
 use crate::labels::Labels;
 use crate::limits::{Refusals, UnderWay};
 use crate::shutdown::Shutdown;
@@ -55,18 +57,19 @@ pub struct Status {
 #[derive(Clone)]
 pub struct Gateway {
     pub(crate) inner: Arc<Inner>,
-    shutdown: Shutdown,
+    pub(crate) shutdown: Shutdown,
 }
 
 pub(crate) struct Inner {
     pub(crate) space: Arc<ActionSpace>,
     policies: Policies,
     pub(crate) identity: Identity,
-    pub(crate) journal: Journal,
+    pub(crate) journal: Arc<Journal>,
     systems: Systems,
     labels: Labels,
     refusals: Refusals,
-    under_way: Arc<UnderWay>,
+    pub(crate) under_way: Arc<UnderWay>,
+    pub(crate) artifacts: Artifacts,
     pub(crate) clock: Clock,
     give_up: tokio_util::sync::CancellationToken,
 }
@@ -81,11 +84,12 @@ impl Gateway {
             space: parts.space,
             policies: parts.policies,
             identity: parts.identity,
-            journal: parts.journal,
+            journal: Arc::new(parts.journal),
             systems: parts.systems,
             labels,
             refusals: Refusals::default(),
             under_way: UnderWay::new(parts.limits),
+            artifacts: Artifacts::default(),
             clock: parts.clock,
             give_up: shutdown.give_up.clone(),
         };
@@ -99,12 +103,13 @@ impl Gateway {
         self.inner.space.tools().filter(|tool| self.inner.is_visible(tool, &run)).collect()
     }
 
-    /// Carries one call. It runs in a task of its own: a client that hangs up cannot cut it in half.
-    pub async fn call(&self, caller: Caller, asked: Asked) -> Reply {
+    /// Carries one call. It runs in a task of its own: a client that hangs up cannot cut it in half. `watch` hears what a
+    /// program writes, once the labels of its result are on the run, and cancels it; nothing else is cancelled.
+    pub async fn call(&self, caller: Caller, asked: Asked, watch: Watch) -> Reply {
         let Some(place) = self.shutdown.enter() else { return Reply::Refused(stopping()) };
         let inner = self.inner.clone();
         let carried = self.shutdown.calls.spawn(async move {
-            let reply = inner.answer(&caller, asked).await;
+            let reply = inner.answer(&caller, asked, &watch).await;
             drop(place);
             reply
         });
@@ -180,12 +185,12 @@ impl Inner {
     }
 
     /// Carries a call and journals a refusal; a refusal that cannot be journalled becomes an internal one.
-    async fn answer(&self, caller: &Caller, asked: Asked) -> Reply {
+    async fn answer(&self, caller: &Caller, asked: Asked, watch: &Watch) -> Reply {
         let run = self.run_of(caller);
         let id = CallId(Uuid::now_v7());
         let place = self.under_way.enter(run.id());
         let carried = match &place {
-            Ok(_) => self.carry(caller, &run, id, &asked).await,
+            Ok(_) => self.carry(caller, &run, id, &asked, watch).await,
             Err(full) => Err(Refused::of(full.clone())),
         };
         match carried {
@@ -195,13 +200,20 @@ impl Inner {
     }
 
     /// The life of a call.
-    async fn carry(&self, caller: &Caller, run: &Run, id: CallId, asked: &Asked) -> Result<Reply, Refused> {
+    async fn carry(
+        &self,
+        caller: &Caller,
+        run: &Run,
+        id: CallId,
+        asked: &Asked,
+        watch: &Watch,
+    ) -> Result<Reply, Refused> {
         let tool = self.tool(run, &asked.tool)?;
         check_scope(tool, caller)?;
         let call = self.checked(tool, run, id, asked)?;
         let permit = self.decide(tool, call)?;
         let ticket = self.record(permit, tool).await?;
-        let outcome = self.run(ticket, tool, caller).await;
+        let outcome = self.run(ticket, tool, caller, watch).await;
         self.close(tool, run, id, outcome).await
     }
 
@@ -246,13 +258,33 @@ impl Inner {
     }
 
     /// Runs the call; a gateway that has to stop gives it up, and then no one knows what came of it.
-    async fn run(&self, ticket: Ticket, tool: &Tool, caller: &Caller) -> (Outcome, Duration) {
+    async fn run(&self, ticket: Ticket, tool: &Tool, caller: &Caller, watch: &Watch) -> (Outcome, Duration) {
         let began = std::time::Instant::now();
+        let (id, run) = (ticket.call().id(), ticket.call().run().id().clone());
+        let gate = Gate::new(watch, tool.yields());
+        let watch = gate.watch().recorded_by(self.recorder(id));
+        let label = async || {
+            self.labels.add(&run, tool.yields());
+            self.journal.labelled(id, &run, tool.yields(), self.clock.now()).await
+        };
         let outcome = tokio::select! {
-            outcome = ringfence_tools::run(ticket, &self.systems, &caller.token) => outcome,
+            outcome = ringfence_tools::run(ticket, &self.systems, &caller.token, &watch) => outcome,
             () = self.give_up.cancelled() => stopped(tool),
+            never = gate.open_once(label) => match never {},
         };
         (outcome, began.elapsed())
+    }
+
+    /// Records what a call's program wants to connect to, before it may.
+    fn recorder(&self, call: CallId) -> Recorder {
+        let (journal, clock) = (self.journal.clone(), self.clock.clone());
+        Arc::new(move |decision| {
+            let (journal, now) = (journal.clone(), clock.now());
+            Box::pin(async move {
+                let recorded = journal.egress(call, &decision, now).await;
+                recorded.inspect_err(|error| tracing::error!(%error, "egress could not be recorded")).is_ok()
+            })
+        })
     }
 
     /// Puts the labels on the run before the agent sees a byte of the result, then closes the entry.
@@ -268,8 +300,7 @@ impl Inner {
             Ended::Done(output) => {
                 self.labels.add(run.id(), tool.yields());
                 yields = (!tool.yields().is_empty()).then(|| (run.id().clone(), tool.yields().to_vec()));
-                let text = output.text.unwrap_or_else(|| output.structured.to_string());
-                (ClosingWord::Done, Reply::Done { structured: output.structured, text })
+                (ClosingWord::Done, self.hand_over(run.id(), id, output))
             }
             Ended::Failed(refusal) => (ClosingWord::Failed, Reply::Refused(refusal)),
             Ended::Unknown(refusal) => (ClosingWord::Unknown, Reply::Refused(refusal)),
@@ -295,7 +326,7 @@ impl Inner {
         Ok(reply)
     }
 
-    async fn refuse(&self, run: &Run, id: CallId, asked: &Asked, refused: Refused) -> Reply {
+    pub(crate) async fn refuse(&self, run: &Run, id: CallId, asked: &Asked, refused: Refused) -> Reply {
         let Some(unrecorded) = self.refusals.count(run.id(), self.clock.now()) else {
             return Reply::of(refused);
         };
@@ -319,7 +350,7 @@ impl Inner {
     }
 
     /// The implicit run of this principal and agent, with all that it has touched so far.
-    fn run_of(&self, caller: &Caller) -> Run {
+    pub(crate) fn run_of(&self, caller: &Caller) -> Run {
         let identified = &caller.identified;
         let id = ringfence_core::RunId::implicit(&identified.principal, &identified.agent);
         let labels = self.labels.of(&id);
@@ -343,7 +374,7 @@ impl Inner {
 }
 
 /// A refusal on its way to the journal and the agent.
-struct Refused {
+pub(crate) struct Refused {
     verdict: Verdict,
     refusal: Refusal,
     /// The scope that would help.
@@ -371,7 +402,7 @@ fn check_scope(tool: &Tool, caller: &Caller) -> Result<(), Refused> {
 }
 
 impl Refused {
-    fn of(refusal: Refusal) -> Self {
+    pub(crate) fn of(refusal: Refusal) -> Self {
         Self { verdict: Verdict::Deny, refusal, scope: None }
     }
 
@@ -386,7 +417,7 @@ impl From<Refusal> for Refused {
     }
 }
 
-fn stopping() -> Refusal {
+pub(crate) fn stopping() -> Refusal {
     let message = "the gateway is stopping; nothing was done";
     Refusal::new("gateway_stopping", RefusalClass::Internal, Wall::Limits, Retry::Later, message)
 }

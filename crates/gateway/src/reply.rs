@@ -3,6 +3,8 @@
 use ringfence_core::Refusal;
 use serde_json::{Value as Json, json};
 
+use crate::Handed;
+
 /// What came of a call, for the agent.
 #[derive(Debug)]
 pub enum Reply {
@@ -12,6 +14,8 @@ pub enum Reply {
         structured: Json,
         /// The result as text.
         text: String,
+        /// Files that the call made, as far as they are handed over.
+        artifacts: Vec<Handed>,
     },
     /// It may not, or could not, be done.
     Refused(Refusal),

@@ -11,7 +11,13 @@ mod message;
 mod revision;
 mod server;
 mod service;
+mod sse;
+mod watch;
 
 pub use revision::Revision;
 pub use server::{Settings, router};
-pub use service::{Challenge, Content, Service, ToolCall, ToolDescription, ToolResult};
+pub use service::{
+    Challenge, Content, NotRead, ResourceContents, ResourceDescription, Service, ToolCall, ToolDescription,
+    ToolResult,
+};
+pub use watch::Watch;

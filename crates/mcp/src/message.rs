@@ -3,6 +3,8 @@
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
+use crate::Revision;
+
 /// A message from a client.
 #[derive(Debug)]
 pub(crate) enum Message {
@@ -11,7 +13,10 @@ pub(crate) enum Message {
         method: String,
         params: Map<String, Value>,
     },
-    Notification,
+    Notification {
+        method: String,
+        params: Map<String, Value>,
+    },
     /// An answer to a question that was never asked here.
     Response,
 }
@@ -48,13 +53,16 @@ impl Message {
             Some(_) => return Err(RpcError::invalid_request("`params` must be an object")),
         };
         match object.remove("id") {
-            None => Ok(Self::Notification),
-            Some(id) if id.is_string() || id.is_i64() || id.is_u64() => {
-                Ok(Self::Request { id, method, params })
-            }
+            None => Ok(Self::Notification { method, params }),
+            Some(id) if is_id(&id) => Ok(Self::Request { id, method, params }),
             Some(_) => Err(RpcError::invalid_request("`id` must be a string or an integer")),
         }
     }
+}
+
+/// What may name a request or stand for its progress: a string or an integer.
+pub(crate) fn is_id(value: &Value) -> bool {
+    value.is_string() || value.is_i64() || value.is_u64()
 }
 
 /// An error answer, with the HTTP status that carries it.
@@ -93,13 +101,26 @@ impl RpcError {
         Self::new(status, -32601, format!("there is no method `{shown}`"))
     }
 
+    /// There is no such resource; each revision has a code of its own for that (2026-07-28, changelog).
+    pub(crate) fn unknown_resource(revision: Revision) -> Self {
+        let message = "there is no such resource; `resources/list` names those that there are";
+        match revision {
+            Revision::V2025 => Self::new(StatusCode::OK, -32002, message),
+            Revision::V2026 => Self::invalid_params(message),
+        }
+    }
+
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::OK, -32603, message)
+    }
+
     pub(crate) fn header_mismatch(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, -32020, message)
     }
 
     pub(crate) fn unsupported_version(requested: &str) -> Self {
         let requested: String = requested.chars().take(64).collect();
-        let supported = crate::Revision::ALL.map(crate::Revision::as_str);
+        let supported = Revision::ALL.map(Revision::as_str);
         let data = json!({ "supported": supported, "requested": requested });
         let error = Self::new(StatusCode::BAD_REQUEST, -32022, "unsupported protocol version");
         Self { data: Some(data), ..error }

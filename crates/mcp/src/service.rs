@@ -1,8 +1,13 @@
 //! What stands behind the wire: who calls, which tools there are for them, and what a call gives.
 
 use async_trait::async_trait;
+use axum::body::Bytes;
 use axum::http::HeaderMap;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
+
+use crate::Watch;
 
 /// The service behind a server.
 #[async_trait]
@@ -17,7 +22,20 @@ pub trait Service: Send + Sync + 'static {
     async fn tools(&self, caller: &Self::Caller) -> Vec<ToolDescription>;
 
     /// Calls a tool. A refusal by the service is a result with `is_error`, so that the model can read it.
-    async fn call(&self, caller: Self::Caller, call: ToolCall) -> Result<ToolResult, Challenge>;
+    ///
+    /// Dropped when the client hangs up, which `watch` says too, and not polled while a client does not read what it has
+    /// sent: work that must go on all the same belongs in a task of the service's own.
+    async fn call(&self, caller: Self::Caller, call: ToolCall, watch: Watch)
+    -> Result<ToolResult, Challenge>;
+
+    /// For whom this caller acts, as one word: whoever has the same may cancel its calls.
+    fn owner(&self, caller: &Self::Caller) -> String;
+
+    /// The resources that this caller may read.
+    async fn resources(&self, caller: &Self::Caller) -> Vec<ResourceDescription>;
+
+    /// Reads a resource.
+    async fn read(&self, caller: &Self::Caller, uri: &str) -> Result<ResourceContents, NotRead>;
 }
 
 /// An answer of 401 or 403, with the challenge that says how to do better (RFC 6750 §3).
@@ -101,4 +119,63 @@ impl Content {
     pub fn text(text: impl Into<String>) -> Self {
         Self(json!({ "type": "text", "text": text.into() }))
     }
+
+    /// An image.
+    #[must_use]
+    pub fn image(mime_type: &str, bytes: &[u8]) -> Self {
+        Self(json!({ "type": "image", "data": STANDARD.encode(bytes), "mimeType": mime_type }))
+    }
+
+    /// A resource that can be read afterwards.
+    #[must_use]
+    pub fn resource_link(resource: &ResourceDescription) -> Self {
+        let mut link = Map::from_iter([("type".to_owned(), "resource_link".into())]);
+        link.extend(resource.to_json());
+        Self(Value::Object(link))
+    }
+}
+
+/// A resource as it is listed and linked to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ResourceDescription {
+    /// Where it is.
+    pub uri: String,
+    /// Its name.
+    pub name: String,
+    /// Its media type.
+    pub mime_type: String,
+    /// How long it is.
+    pub bytes: u64,
+}
+
+impl ResourceDescription {
+    pub(crate) fn to_json(&self) -> Map<String, Value> {
+        let fields: [(&str, Value); 4] = [
+            ("uri", self.uri.as_str().into()),
+            ("name", self.name.as_str().into()),
+            ("mimeType", self.mime_type.as_str().into()),
+            ("size", self.bytes.into()),
+        ];
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
+/// A resource as it is read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ResourceContents {
+    /// Where it is.
+    pub uri: String,
+    /// Its media type; the bytes of a `text/…` one, and of JSON, go over the wire as text where they are UTF-8.
+    pub mime_type: String,
+    /// What is in it.
+    pub bytes: Bytes,
+}
+
+/// Why a resource was not read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum NotRead {
+    /// There is none for this caller.
+    Unknown,
+    /// It could not be read just now; why, in words for the client.
+    Failed(String),
 }

@@ -9,6 +9,7 @@
 
 mod attack;
 mod backend;
+pub mod egress;
 mod jail;
 mod outcome;
 mod probe;
@@ -24,7 +25,7 @@ pub use attack::{Probe, self_attack};
 pub use jail::enter_if_jail;
 pub use outcome::{Artifact, Captured, Ended, LeftOut, Outcome, Receipt, Refused, Used};
 pub use probe::{Machine, probe, strongest};
-pub use profile::{Fault, Isolation, Language, Layer, Limits, Profile, Resources, Root, Start};
+pub use profile::{Fault, Isolation, Language, Layer, Limits, Profile, Resources, Root, Start, WayOut};
 pub use program::{InputFile, Program};
 pub use sandbox::{Sandbox, Session, run};
 pub use watch::{Stream, Unwatched, Watch};

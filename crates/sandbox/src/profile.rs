@@ -2,9 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::egress::{NoAuthority, Resolver, Rules, SystemResolver, Trust};
+use crate::jail::filter;
 
 /// What the program is written in.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -44,7 +48,7 @@ impl Language {
 
     pub(crate) fn flags(self) -> &'static [&'static str] {
         match self {
-            Self::Python => &["-I", "-B"],
+            Self::Python => &["-I", "-B", "-u"],
             Self::Bash => &["--norc", "--noprofile"],
             Self::Node => &[],
         }
@@ -212,6 +216,30 @@ pub enum Fault {
     Skipped,
 }
 
+/// Where programs may connect to, and what the gateway needs for that.
+#[derive(Clone)]
+pub struct WayOut {
+    /// The operator's rules.
+    pub rules: Arc<Rules>,
+    /// Finds addresses, once the rules have said yes.
+    pub resolver: Arc<dyn Resolver>,
+    /// Vouches for servers whose connections are inspected.
+    pub trust: Trust,
+}
+
+impl WayOut {
+    /// By this machine's own resolver, to servers that this machine trusts.
+    pub fn new(rules: Rules) -> Result<Self, NoAuthority> {
+        Ok(Self { rules: Arc::new(rules), resolver: Arc::new(SystemResolver), trust: Trust::native()? })
+    }
+}
+
+impl std::fmt::Debug for WayOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("WayOut").field(&self.rules.texts()).finish()
+    }
+}
+
 /// What a sandbox is.
 #[derive(Clone, Debug)]
 pub struct Profile {
@@ -231,6 +259,8 @@ pub struct Profile {
     pub start: Start,
     /// Python modules that are loaded before any program comes.
     pub preload: Vec<String>,
+    /// Where programs may connect to, through the gateway; none means that there is no network at all.
+    pub egress: Option<WayOut>,
     /// Sandboxes that wait, built and confined, for a program; each is used once.
     pub ready: usize,
     layers: BTreeSet<Layer>,
@@ -250,6 +280,7 @@ impl Profile {
             landlock_abi_min: 2,
             start: Start::Exec,
             preload: Vec::new(),
+            egress: None,
             ready: 0,
             layers: Layer::ALL.into(),
             fault: None,
@@ -276,6 +307,10 @@ impl Profile {
     #[must_use]
     pub fn layers(&self) -> &BTreeSet<Layer> {
         &self.layers
+    }
+
+    pub(crate) fn filter(&self) -> filter::Kind {
+        filter::Kind { resources: self.resources, egress: self.egress.is_some() }
     }
 
     pub(crate) fn has(&self, layer: Layer) -> bool {

@@ -203,6 +203,44 @@ pub(crate) fn landlock_allow(ruleset: impl AsFd, path: impl AsFd, allowed: u64) 
     check(result).map(drop)
 }
 
+/// `struct landlock_net_port_attr`.
+#[repr(C)]
+struct LandlockPort {
+    allowed: u64,
+    port: u64,
+}
+
+/// `landlock_add_rule(2)` for a TCP port.
+pub(crate) fn landlock_allow_port(ruleset: impl AsFd, port: u16, allowed: u64) -> io::Result<()> {
+    const NET_PORT: u32 = 2;
+    let rule = LandlockPort { allowed, port: u64::from(port) };
+    // SAFETY: the struct outlives the call and is laid out as the kernel wants it.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_add_rule,
+            ruleset.as_fd().as_raw_fd(),
+            NET_PORT,
+            &raw const rule,
+            0_u32,
+        )
+    };
+    check(result).map(drop)
+}
+
+/// `SIOCSIFFLAGS` on `lo` (`netdevice(7)`): what is bound to loopback can be reached.
+pub(crate) fn bring_up_loopback() -> io::Result<()> {
+    let socket = std::net::UdpSocket::bind(("0.0.0.0", 0))?;
+    // SAFETY: all-zero is a value of this struct, which holds integers and a union of such.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the descriptor is a socket of ours, and the struct outlives the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
+    check(i64::from(result)).map(drop)
+}
+
 /// `landlock_restrict_self(2)`.
 pub(crate) fn landlock_restrict(ruleset: impl AsFd) -> io::Result<()> {
     // SAFETY: no memory is passed.

@@ -1,6 +1,9 @@
 //! Who looks on while a program runs.
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+
+use crate::egress::{self, Decision, Unrecorded};
 
 /// Which of a program's two outputs.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -12,16 +15,23 @@ pub enum Stream {
     Stderr,
 }
 
-/// Looks on while a program runs.
-pub trait Watch: Send + Sync {
+/// Looks on while a program runs, and records where it connects to: where that cannot be recorded, nothing leaves.
+pub trait Watch: egress::Watch {
     /// It wrote something. Called as it comes, before the program has ended; must not wait.
     fn wrote(&self, stream: Stream, bytes: &[u8]);
 }
 
-/// Nobody looks on.
+/// Nobody looks on, and so nothing leaves.
 #[derive(Clone, Copy, Debug)]
 pub struct Unwatched;
 
 impl Watch for Unwatched {
     fn wrote(&self, _: Stream, _: &[u8]) {}
+}
+
+#[async_trait]
+impl egress::Watch for Unwatched {
+    async fn decided(&self, _: &Decision) -> Result<(), Unrecorded> {
+        Err(Unrecorded)
+    }
 }

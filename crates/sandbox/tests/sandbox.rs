@@ -13,12 +13,13 @@
 use std::io::Read as _;
 use std::net::TcpListener;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use ringfence_sandbox::{
-    Captured, Ended, InputFile, Language, Layer, Outcome, Profile, Program, Refused, Resources, Sandbox,
-    probe, run, self_attack, strongest,
+    Captured, Ended, Fault, InputFile, Language, Layer, Outcome, Profile, Program, Refused, Resources, Root,
+    Sandbox, Start, Stream, Unwatched, WayOut, egress, probe, run, self_attack, strongest,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +51,15 @@ fn main() -> ExitCode {
         ("who_no_longer_wants_it_stops_it", who_no_longer_wants_it_stops_it),
         ("a_layer_that_is_missing_refuses_the_run", a_layer_that_is_missing_refuses_the_run),
         ("nothing_is_left_after_many_runs", nothing_is_left_after_many_runs),
+        ("an_interpreter_is_forked_or_started_anew", an_interpreter_is_forked_or_started_anew),
+        ("one_that_waits_is_used_once", one_that_waits_is_used_once),
+        ("a_session_keeps_its_state", a_session_keeps_its_state),
+        ("artifacts_come_back", artifacts_come_back),
+        ("node_runs_where_the_machine_has_it", node_runs_where_the_machine_has_it),
+        ("a_folder_can_be_the_root", a_folder_can_be_the_root),
+        ("a_layer_that_fails_refuses_the_run", a_layer_that_fails_refuses_the_run),
+        ("a_program_leaves_by_the_rules_alone", a_program_leaves_by_the_rules_alone),
+        ("output_is_heard_as_it_comes", output_is_heard_as_it_comes),
     ];
     let trials = tests.iter().map(|(name, test)| {
         let test = *test;
@@ -544,4 +554,342 @@ fn nothing_is_left_after_many_runs() {
         assert!(play(&profile, "pass").receipt.nothing_left);
     }
     assert_eq!((mounts(), descriptors(), children()), (before.0, before.1, 0));
+}
+
+/// Every layer is put up by Rust in the one and by the forked interpreter in the other: a program sees no difference.
+fn an_interpreter_is_forked_or_started_anew() {
+    let source = "
+import os, resource
+status = dict(line.rstrip().partition(':\\t')[::2] for line in open('/proc/self/status'))
+print([status[name] for name in ('Uid', 'Gid', 'CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb', 'NoNewPrivs', 'Seccomp')])
+print([resource.getrlimit(limit) for limit in range(16)])
+print(sorted(os.environ.items()), os.getcwd(), os.uname().nodename, sorted(os.listdir('/')))
+print([line.split(' - ')[0].split()[3:6] for line in open('/proc/self/mountinfo')])
+print(os.getpid() > 1, os.getsid(0) > 0, os.getgroups(), open('/proc/self/setgroups').read())
+";
+    let mut profile = python();
+    let said: Vec<String> = [Start::Fork, Start::Exec]
+        .into_iter()
+        .map(|start| {
+            profile.start = start;
+            printed(&profile, source)
+        })
+        .collect();
+    assert_eq!(said[0], said[1]);
+    assert!(said[0].contains("'0000000000000000', '1', '2']"), "{}", said[0]);
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(work)
+}
+
+async fn play_in(sandbox: &Sandbox, source: &str) -> Outcome {
+    sandbox.run(Program::new(source), Arc::new(Unwatched), CancellationToken::new()).await.unwrap()
+}
+
+fn one_that_waits_is_used_once() {
+    for start in [Start::Fork, Start::Exec] {
+        let mut profile = python();
+        (profile.ready, profile.start) = (2, start);
+        let sandbox = Sandbox::new(profile);
+        block_on(async {
+            sandbox.warm().await.unwrap();
+            let leave = "import builtins, sys, threading, time\nprint(getattr(builtins, 'left', 'pristine'))\n\
+                         builtins.left = 'spoiled'; sys.modules['json'] = None; open('/tmp/left', 'w').close()\n\
+                         threading.Thread(target=time.sleep, args=(60,), daemon=True).start()";
+            let look =
+                "import builtins, os, json\nprint(getattr(builtins, 'left', 'pristine'), os.listdir('/tmp'))";
+            for _ in 0..6 {
+                assert_eq!(play_in(&sandbox, leave).await.stdout.text, "pristine\n");
+                assert_eq!(play_in(&sandbox, look).await.stdout.text, "pristine []\n");
+            }
+            let secrets =
+                "import os, random, uuid\nprint(random.random(), uuid.uuid4(), os.urandom(8).hex())";
+            let (one, other) = (play_in(&sandbox, secrets).await, play_in(&sandbox, secrets).await);
+            let words =
+                |outcome: &Outcome| outcome.stdout.text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+            assert!(words(&one).iter().zip(words(&other)).all(|(one, other)| *one != other), "{start:?}");
+            sandbox.close().await;
+        });
+    }
+}
+
+fn a_session_keeps_its_state() {
+    block_on(async {
+        let sandbox = Sandbox::new(python());
+        let mut session = sandbox.session().await.unwrap();
+        let mut next = async |source: &str| {
+            let outcome = session
+                .run(Program::new(source), Arc::new(Unwatched), CancellationToken::new())
+                .await
+                .unwrap();
+            (outcome.ended, outcome.stdout.text, outcome.value, session.is_over())
+        };
+        assert_eq!(next("x = 20; print('kept')").await, (Ended::Exit(0), "kept\n".into(), None, false));
+        assert_eq!(next("1/0").await.0, Ended::Exit(1));
+        assert_eq!(next("x + 1").await, (Ended::Exit(0), String::new(), Some("21".into()), false));
+        let over = next("import os; os._exit(7)").await;
+        assert_eq!((over.0, over.3), (Ended::Exit(7), true));
+        let refused = session.run(Program::new("x"), Arc::new(Unwatched), CancellationToken::new()).await;
+        assert_eq!(refused.unwrap_err().layer, "session");
+        let mut other = sandbox.session().await.unwrap();
+        let fresh =
+            other.run(Program::new("x"), Arc::new(Unwatched), CancellationToken::new()).await.unwrap();
+        assert!(fresh.stderr.text.contains("NameError"), "a session of its own");
+        drop(other);
+        sandbox.close().await;
+    });
+}
+
+fn artifacts_come_back() {
+    let source = "
+import os
+os.makedirs('/artifacts/deep/er')
+open('/artifacts/plot.png', 'wb').write(b'\\x89PNG\\r\\n\\x1a\\n' + bytes(20))
+open('/artifacts/deep/er/a.csv', 'w').write('1,2\\n')
+open('/artifacts/fake.png', 'wb').write(b'GIF89a' + bytes(20))
+os.symlink('/etc/passwd', '/artifacts/link')
+os.symlink('/proc/self/environ', '/artifacts/deep/environ')
+import socket; socket.socket(socket.AF_UNIX).bind('/artifacts/pipe')
+open('/artifacts/empty', 'wb').close()
+open(b'/artifacts/\\xff\\n', 'w').close()
+";
+    let outcome = play(&python(), source);
+    assert_eq!(outcome.ended, Ended::Exit(0), "{}", outcome.stderr.text);
+    let seen: Vec<(&str, &str, usize)> = outcome
+        .artifacts
+        .iter()
+        .map(|artifact| (artifact.name.as_str(), artifact.mime_type.as_str(), artifact.bytes.len()))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("deep/er/a.csv", "text/plain", 4),
+            ("empty", "text/plain", 0),
+            ("fake.png", "image/gif", 26),
+            ("plot.png", "image/png", 28)
+        ]
+    );
+    let left: Vec<&str> = outcome.left_out.iter().map(|left| left.name.as_str()).collect();
+    assert_eq!(left, ["deep/environ", "link", "pipe", "\u{fffd}\u{fffd}"]);
+    let mut small = python();
+    small.limits.artifact_files = 2;
+    small.limits.artifact_bytes = 1 << 20;
+    let many = "for name in 'abc': open(f'/artifacts/{name}', 'w').write('x')\nopen('/artifacts/d', 'w').write('x' * (2 << 20))";
+    let outcome = play(&small, many);
+    assert_eq!(outcome.artifacts.len(), 2);
+    assert!(outcome.stderr.text.contains("No space left"), "{}", outcome.stderr.text);
+}
+
+fn node_runs_where_the_machine_has_it() {
+    if !std::path::Path::new("/usr/bin/node").exists() {
+        eprintln!("there is no node on this machine: nothing was shown");
+        return;
+    }
+    let Ok(node) = strongest(Language::Node) else { return };
+    if node.resources == Resources::RlimitsOnly {
+        eprintln!(
+            "node reserves more address space than a limit of each process can give: nothing was shown"
+        );
+        return;
+    }
+    assert_eq!(printed(&node, "console.log(1 + 1, process.getuid(), process.cwd())"), "2 1000 /work");
+}
+
+/// As an image that was unpacked: a folder with a shell, its libraries and nothing else.
+fn a_folder_can_be_the_root() {
+    let folder = tempfile::Builder::new().prefix("ringfence-root").tempdir_in("/tmp").unwrap();
+    let open_to_all = |path: &std::path::Path| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(path, mode).unwrap();
+    };
+    let root = folder.path().join("rootfs");
+    for name in ["usr/bin", "usr/lib", "etc", "opt/tool", "proc", "sys", "work"] {
+        std::fs::create_dir_all(root.join(name)).unwrap();
+    }
+    open_to_all(folder.path());
+    std::fs::write(folder.path().join("config.json"), "{}").unwrap();
+    std::fs::write(root.join("opt/tool/data"), "of the image").unwrap();
+    std::fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
+    std::fs::write(root.join("etc/motd"), "hello").unwrap();
+    std::os::unix::fs::symlink("usr/bin", root.join("bin")).unwrap();
+    let libraries = std::process::Command::new("ldd").arg("/usr/bin/bash").output().unwrap();
+    let libraries = String::from_utf8_lossy(&libraries.stdout).into_owned();
+    std::fs::copy("/usr/bin/bash", root.join("usr/bin/bash")).unwrap();
+    for path in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
+        let to = root.join(path.trim_start_matches('/'));
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(path, to).unwrap();
+    }
+    let mut bash = strongest(Language::Bash).unwrap();
+    bash.root = Root::Folder(folder.path().to_owned());
+    let source = "echo *; read -r line < /opt/tool/data; echo $line; read -r line < /etc/motd; echo $line; \
+                  while read -r line; do echo $line; done < /etc/passwd; echo x 2>/dev/null > /opt/tool/data || echo read-only";
+    let said = printed(&bash, &format!("cd /; {source}"));
+    assert!(!said.contains("sys ") && said.contains("opt") && said.contains("work"), "{said}");
+    assert!(
+        said.ends_with("of the image\nhello\nsandbox:x:1000:1000::/work:/usr/bin/bash\nread-only"),
+        "{said}"
+    );
+    bash.root = Root::Folder("/nowhere".into());
+    assert_eq!(try_run(&bash, "echo ran").unwrap_err().layer, "own_root");
+}
+
+/// Each layer is taken away in turn: refused by the kernel, or left out without a word.
+fn a_layer_that_fails_refuses_the_run() {
+    for start in [Start::Fork, Start::Exec] {
+        for layer in Layer::ALL {
+            let mut profile = python();
+            profile.start = start;
+            let refused = try_run(&profile.clone().with_fault(layer, Fault::Refused), "print('ran')");
+            let refused = refused.map(|outcome| outcome.stdout.text).unwrap_err();
+            assert_eq!(refused.layer, layer.as_str(), "{start:?} {refused}");
+            // What cannot be seen from outside is seen by nobody: Landlock, what is mounted, and a count of namespaces.
+            if matches!(
+                layer,
+                Layer::Landlock | Layer::NoNestedNamespaces | Layer::OwnRoot | Layer::UserNamespace
+            ) {
+                continue;
+            }
+            let skipped = try_run(&profile.with_fault(layer, Fault::Skipped), "print('ran')");
+            let skipped = skipped.map(|outcome| outcome.stdout.text).unwrap_err();
+            assert_eq!(skipped.layer, layer.as_str(), "{start:?} {skipped}");
+        }
+    }
+}
+
+/// Records every decision, and what it heard.
+#[derive(Default)]
+struct Recording {
+    decisions: Mutex<Vec<String>>,
+    heard: Mutex<Vec<(Duration, String)>>,
+    began: OnceLock<Instant>,
+}
+
+impl ringfence_sandbox::Watch for Recording {
+    fn wrote(&self, _: Stream, bytes: &[u8]) {
+        let at = self.began.get_or_init(Instant::now).elapsed();
+        self.heard.lock().unwrap().push((at, String::from_utf8_lossy(bytes).into_owned()));
+    }
+}
+
+#[async_trait::async_trait]
+impl egress::Watch for Recording {
+    async fn decided(&self, decision: &egress::Decision) -> Result<(), egress::Unrecorded> {
+        let host = decision.host.as_ref().map(ToString::to_string).unwrap_or_default();
+        let text = format!("{:?} {host} {:?}", decision.verdict, decision.reason);
+        self.decisions.lock().unwrap().push(text);
+        Ok(())
+    }
+}
+
+/// Every name stands for the one listener of the test.
+struct OneListener(std::net::SocketAddr, Mutex<Vec<String>>);
+
+#[async_trait::async_trait]
+impl egress::Resolver for OneListener {
+    async fn resolve(&self, host: &egress::Host, _: u16) -> std::io::Result<Vec<std::net::SocketAddr>> {
+        self.1.lock().unwrap().push(host.to_string());
+        Ok(vec![self.0])
+    }
+}
+
+fn a_program_leaves_by_the_rules_alone() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = Arc::new(Mutex::new(0));
+    let count = asked.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            *count.lock().unwrap() += 1;
+            let mut request = [0; 4096];
+            let _read = stream.read(&mut request);
+            let answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Type: text/plain\r\n\r\nhello";
+            std::io::Write::write_all(&mut stream, answer.as_bytes()).unwrap();
+        }
+    });
+    let declared = egress::Declared {
+        allow: vec![egress::Entry::Text("http://api.allowed.test:80".into())],
+        private: vec!["127.0.0.1".into()],
+        ..egress::Declared::default()
+    };
+    let rules = egress::Rules::check(&declared, &std::collections::BTreeMap::new()).unwrap();
+    let resolver = Arc::new(OneListener(address, Mutex::default()));
+    let way_out = WayOut { resolver: resolver.clone(), ..WayOut::new(rules).unwrap() };
+    let source = format!(
+        "
+import socket, urllib.request
+def fetch(url, proxies=None):
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
+    try:
+        print(url, opener.open(url, timeout=5).read().decode())
+    except OSError as error:
+        print(url, type(error).__name__, getattr(error, 'code', ''))
+fetch('http://api.allowed.test/')
+fetch('http://api.allowed.test/', {{}})
+fetch('http://evil.test/')
+fetch('http://evil.test/', {{}})
+for target in [('127.0.0.1', {}), ('10.0.0.1', 80), ('127.0.0.1', 22)]:
+    try:
+        socket.create_connection(target, timeout=2).close(); print('through', target)
+    except OSError as error:
+        print(type(error).__name__)
+",
+        address.port()
+    );
+    for start in [Start::Fork, Start::Exec] {
+        let mut profile = python();
+        (profile.start, profile.egress) = (start, Some(way_out.clone()));
+        let watch = Arc::new(Recording::default());
+        let outcome = block_on(async {
+            let sandbox = Sandbox::new(profile.clone());
+            let outcome = sandbox
+                .run(Program::new(source.as_str()), watch.clone(), CancellationToken::new())
+                .await
+                .unwrap();
+            sandbox.close().await;
+            outcome
+        });
+        let said: Vec<&str> = outcome.stdout.text.lines().collect();
+        assert_eq!(said[..2], ["http://api.allowed.test/ hello"; 2], "{outcome:?}");
+        assert!(said[2].ends_with("HTTPError 403"), "{said:?}");
+        assert!(said[3].contains("Error") && !said.iter().any(|line| line.contains("through")), "{said:?}");
+        let decisions = watch.decisions.lock().unwrap();
+        let allowed = decisions.iter().filter(|text| text.as_str() == "Allow api.allowed.test Rule").count();
+        let denied = decisions.iter().filter(|text| text.as_str() == "Deny evil.test NoRule").count();
+        assert_eq!((allowed, denied), (2, 2), "{decisions:?}");
+        assert_eq!(outcome.receipt.egress, ["http://api.allowed.test:80"]);
+        assert!(
+            outcome.receipt.used.egress_bytes_down > 0 && outcome.receipt.nothing_left,
+            "{:?}",
+            outcome.receipt
+        );
+        // Where nobody records, nothing leaves.
+        let before = *asked.lock().unwrap();
+        let unrecorded = play(&profile, &source).stdout.text;
+        assert!(!unrecorded.contains("hello"), "{unrecorded}");
+        assert_eq!(*asked.lock().unwrap(), before);
+    }
+    assert!(
+        resolver.1.lock().unwrap().iter().all(|host| host == "api.allowed.test"),
+        "no other name is looked up"
+    );
+}
+
+fn output_is_heard_as_it_comes() {
+    let watch = Arc::new(Recording::default());
+    let outcome = block_on(async {
+        let sandbox = Sandbox::new(python());
+        let source = "import time\nprint('first')\ntime.sleep(0.4)\nprint('second')";
+        let outcome =
+            sandbox.run(Program::new(source), watch.clone(), CancellationToken::new()).await.unwrap();
+        sandbox.close().await;
+        outcome
+    });
+    let heard = watch.heard.lock().unwrap();
+    let all: String = heard.iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!((all.as_str(), outcome.stdout.text.as_str()), ("first\nsecond\n", "first\nsecond\n"));
+    let second = heard.iter().find(|(_, text)| text.contains("second")).unwrap();
+    assert!(second.0 >= Duration::from_millis(300), "{heard:?}");
 }

@@ -60,6 +60,20 @@ pub struct RefusedCall<'a> {
     pub unrecorded: u64,
 }
 
+/// A file that a call had made and that its run reads.
+pub struct ArtifactRead<'a> {
+    /// When.
+    pub at: Instant,
+    /// The call that had made it.
+    pub call: CallId,
+    /// The run.
+    pub run: &'a Run,
+    /// Its name, as the call spelled it.
+    pub name: &'a str,
+    /// How long it is.
+    pub bytes: u64,
+}
+
 /// An entry that has no place in the chain yet.
 pub(crate) struct Draft {
     leaf: Map<String, Value>,
@@ -143,6 +157,26 @@ impl Draft {
             "run": closing.yields.as_ref().map(|(run, _)| run),
             "yields": closing.yields.as_ref().map(|(_, labels)| labels),
         }))
+    }
+
+    /// A call has said something, so the labels of its result are on the run before it ends.
+    pub(crate) fn labelled(call: CallId, run: &RunId, yields: &[Label], at: Instant) -> Self {
+        Self::new("labelled", at).with(json!({ "call": call, "run": run, "yields": yields }))
+    }
+
+    /// A file that a call had made was read by its run.
+    pub(crate) fn artifact_read(read: &ArtifactRead<'_>) -> Self {
+        let entry =
+            Self::new("artifact_read", read.at).with(json!({ "call": read.call, "bytes": read.bytes }));
+        entry.on_behalf_of(read.run, &json!({ "name": read.name }))
+    }
+
+    /// Where a call's program wanted to connect to, and what was decided. What it asked for is in the payload alone.
+    pub(crate) fn egress(call: CallId, decision: &Value, at: Instant) -> Self {
+        let field = |name: &str| decision.get(name).cloned().unwrap_or(Value::Null);
+        let entry = Self::new("egress", at);
+        let fields = json!({ "call": call, "verdict": field("verdict"), "reason": field("reason") });
+        Self { payload: Some(decision.to_string()), ..entry.with(fields) }
     }
 
     /// A token was refused; `unrecorded` more were in the meantime.

@@ -13,7 +13,7 @@ use ringfence_core::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use crate::entry::{Closing, ClosingWord, Draft, RefusedCall};
+use crate::entry::{ArtifactRead, Closing, ClosingWord, Draft, RefusedCall};
 use crate::writer::{Durable, Job, Writer};
 use crate::{HeadKey, HeadRefused, database};
 
@@ -195,6 +195,35 @@ impl Journal {
     ) -> Result<(), NotRecorded> {
         let jobs = self.jobs.lock().ok().and_then(|jobs| jobs.clone()).ok_or(NotRecorded::Closed)?;
         queue(&jobs, Draft::outcome(call, &closing, at), Durable::Soon).await.map(drop)
+    }
+
+    /// Records that the labels of a call's result are on its run already, and waits until that has its place: the agent is
+    /// about to see the first of it.
+    pub async fn labelled(
+        &self,
+        call: CallId,
+        run: &RunId,
+        yields: &[Label],
+        at: Instant,
+    ) -> Result<(), NotRecorded> {
+        self.append(Draft::labelled(call, run, yields, at), Durable::Soon).await.map(drop)
+    }
+
+    /// Records what was decided about a connection of a call's program. One that is allowed waits until the entry is on disk.
+    pub async fn egress(
+        &self,
+        call: CallId,
+        decision: &serde_json::Value,
+        at: Instant,
+    ) -> Result<(), NotRecorded> {
+        let is_allowed = decision.get("verdict").is_some_and(|verdict| verdict == "allow");
+        let durable = if is_allowed { Durable::First } else { Durable::Soon };
+        self.append(Draft::egress(call, decision, at), durable).await.map(drop)
+    }
+
+    /// Records that a run reads a file that one of its calls had made, and waits until that has its place.
+    pub async fn artifact_read(&self, read: ArtifactRead<'_>) -> Result<(), NotRecorded> {
+        self.append(Draft::artifact_read(&read), Durable::Soon).await.map(drop)
     }
 
     /// What every run had touched when the journal was opened.

@@ -10,7 +10,7 @@ mod read;
 mod verify;
 mod writer;
 
-pub use entry::{Closing, ClosingWord, RefusedCall};
+pub use entry::{ArtifactRead, Closing, ClosingWord, RefusedCall};
 pub use head::{Head, HeadKey, HeadRefused, new_key};
 pub use journal::{Journal, JournalRefused, JournalSettings, NotRecorded};
 pub use read::{Filter, Shown, read};

@@ -13,7 +13,8 @@ use crate::database;
 pub struct Filter {
     /// At most so many, the newest ones.
     pub last: Option<u64>,
-    /// Only this kind: `intent`, `refused`, `outcome`, `rejected`, `opened`, `closed`.
+    /// Only this kind: `intent`, `refused`, `labelled`, `egress`, `outcome`, `artifact_read`, `rejected`,
+    /// `opened`, `closed`.
     pub kind: Option<String>,
     /// Only this tool.
     pub tool: Option<String>,

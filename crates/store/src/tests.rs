@@ -321,3 +321,19 @@ proptest! {
         prop_assert!(!setting.verify().is_sound());
     }
 }
+
+#[tokio::test]
+async fn labels_that_came_before_a_calls_end_outlive_a_crash() {
+    let setting = Setting::new();
+    let (journal, proofs) = setting.open().ok().unwrap();
+    let ticket = journal.record(permit(&proofs, 1), Effect::Read).await.ok().unwrap();
+    let run = run(&proofs).id().clone();
+    journal.labelled(ticket.call().id(), &run, &[Label::Untrusted], NOW).await.unwrap();
+    // The call never ends.
+    journal.close(NOW).await;
+    drop(journal);
+    let (again, _) = setting.open().ok().unwrap();
+    assert_eq!(again.labels(), &BTreeMap::from([(run, BTreeSet::from([Label::Untrusted]))]));
+    again.close(NOW).await;
+    assert_eq!(setting.kinds(), []);
+}

@@ -4,12 +4,15 @@ mod http;
 mod outcome;
 mod program;
 mod run;
+mod sessions;
 mod sqlite;
 mod systems;
 mod turns;
+mod watch;
 
 pub use http::{Credential, HttpSettings};
-pub use outcome::{Ended, Outcome, Output, Used};
+pub use outcome::{Artifact, Ended, Outcome, Output, Used};
 pub use program::SandboxSettings;
 pub use run::run;
 pub use systems::{SystemSettings, Systems};
+pub use watch::{Heard, Recorder, Sink, Watch};

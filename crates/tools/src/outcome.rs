@@ -30,6 +30,19 @@ pub struct Output {
     pub structured: Json,
     /// The same for models that read text; empty means: the JSON itself.
     pub text: Option<String>,
+    /// Files that it made, in the order in which they are shown; none for most tools.
+    pub artifacts: Vec<Artifact>,
+}
+
+/// A file that a call made. All of it comes from the call, its name and type included: none of it is to be believed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Artifact {
+    /// Its name.
+    pub name: String,
+    /// Its media type.
+    pub mime_type: String,
+    /// What is in it.
+    pub bytes: Vec<u8>,
 }
 
 /// What a call used.
@@ -43,7 +56,8 @@ pub struct Used {
 
 impl Outcome {
     pub(crate) fn done(structured: Json, rows: u64, bytes: u64) -> Self {
-        Self { ended: Ended::Done(Output { structured, text: None }), used: Used { rows, bytes } }
+        let output = Output { structured, text: None, artifacts: Vec::new() };
+        Self { ended: Ended::Done(output), used: Used { rows, bytes } }
     }
 
     pub(crate) fn failed(refusal: Refusal) -> Self {

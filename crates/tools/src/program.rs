@@ -1,21 +1,27 @@
-//! A program in a sandbox that was built for this call and is destroyed after it.
+//! A program in a sandbox: one that is built for this call and destroyed after it, or, where the operator says so, one of the run.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use ringfence_actions::Limits;
-use ringfence_core::{Call, ParamName, Refusal, RefusalClass, Retry, Value, Wall};
-use ringfence_sandbox::{Language, Probe, Profile, Program, Refused, Unwatched};
+use ringfence_core::{Call, ParamName, Refusal, RefusalClass, Retry, RunId, Value, Wall};
+use ringfence_sandbox::egress::{self, Decision, Unrecorded};
+use ringfence_sandbox::{InputFile, Language, Probe, Profile, Program, Refused, Stream};
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
+use crate::sessions::Sessions;
 use crate::turns::Turns;
-use crate::{Ended, Outcome, Output, Used};
+use crate::watch::Heard;
+use crate::{Artifact, Ended, Outcome, Output, Used, Watch};
 
 /// A system of kind `sandbox`.
 pub struct SandboxSettings {
     /// What the sandbox is, as the operator says. A request cannot change it.
     pub profile: Profile,
+    /// How long a run's sandbox lives without a call, and at the most; none where each call has one of its own.
+    pub session: Option<(Duration, Duration)>,
     /// Sandboxes that run at the same time; more wait for their turn.
     pub parallel_max: usize,
 }
@@ -23,6 +29,7 @@ pub struct SandboxSettings {
 pub(crate) struct Sandbox {
     sandbox: ringfence_sandbox::Sandbox,
     language: Language,
+    sessions: Option<Arc<Sessions>>,
     turns: Turns,
 }
 
@@ -30,32 +37,64 @@ impl Sandbox {
     pub(crate) fn new(settings: SandboxSettings) -> Self {
         let language = settings.profile.language;
         let sandbox = ringfence_sandbox::Sandbox::new(settings.profile);
-        Self { sandbox, language, turns: Turns::new(settings.parallel_max) }
+        let sessions = settings.session.map(|(idle, total)| Sessions::new(sandbox.clone(), idle, total));
+        Self { sandbox, language, sessions, turns: Turns::new(settings.parallel_max) }
     }
 
+    /// Lets a sandbox attack itself, and makes those ready that are to wait.
     pub(crate) async fn self_attack(&self) -> Result<Vec<Probe>, Refused> {
         let probes = ringfence_sandbox::self_attack(&self.sandbox, self.language).await?;
         self.sandbox.warm().await?;
         Ok(probes)
     }
 
-    pub(crate) async fn run(&self, call: &Call, source: &ParamName, limits: Limits) -> Outcome {
-        let Some(Value::String(source)) = call.arguments().value(source.as_str()) else {
+    /// Destroys what a run has here.
+    pub(crate) fn end_run(&self, run: &RunId) {
+        if let Some(sessions) = &self.sessions {
+            sessions.end(run);
+        }
+    }
+
+    pub(crate) async fn run(
+        &self,
+        call: &Call,
+        source: &ParamName,
+        files: &BTreeMap<String, ParamName>,
+        limits: Limits,
+        watch: &Watch,
+    ) -> Outcome {
+        let text = |name: &ParamName| match call.arguments().value(name.as_str()) {
+            Some(Value::String(text)) => Some(text.clone()),
+            _ => None,
+        };
+        let Some(source) = text(source) else {
             return Outcome::failed(Refusal::internal("program_missing", Wall::ActionSpace));
         };
         let limit = Duration::from_secs(limits.seconds);
         let until = tokio::time::Instant::now() + limit;
-        let Some(_turn) = self.turns.take(call.run().id(), until).await else {
-            return Outcome::failed(busy());
+        let turn = tokio::select! {
+            turn = self.turns.take(call.run().id(), until) => turn,
+            () = watch.cancelled() => return Outcome::failed(cancelled()),
         };
+        let Some(_turn) = turn else { return Outcome::failed(busy()) };
+        let given = files.iter().filter_map(|(name, param)| {
+            // One that was left out is not there.
+            text(param).map(|text| InputFile { name: name.clone(), bytes: text.into_bytes() })
+        });
         let program = Program {
+            files: given.collect(),
             // The tool may be stricter than its system, never the other way round. Two streams share the bytes of a result.
             wall_max: Some(limit),
             output_bytes_max: Some(limits.bytes / 2),
-            ..Program::new(source.as_str())
+            ..Program::new(source)
         };
-        match self.sandbox.run(program, Arc::new(Unwatched), CancellationToken::new()).await {
-            Ok(outcome) => ended(&outcome),
+        let (heard, stop) = (Arc::new(Listening::new(watch)), watch.cancellation().clone());
+        let ran = match &self.sessions {
+            Some(sessions) => sessions.run(call.run().id(), program, heard, stop).await,
+            None => self.sandbox.run(program, heard, stop).await,
+        };
+        match ran {
+            Ok(outcome) => ended(outcome),
             Err(refused) => {
                 tracing::error!(%refused, "a sandbox could not be built as its profile says, or was lost");
                 Outcome::failed(not_built())
@@ -64,23 +103,66 @@ impl Sandbox {
     }
 }
 
+/// Passes on what a program writes to who watches the call.
+struct Listening {
+    watch: Watch,
+    outputs: Mutex<[Heard; 2]>,
+}
+
+impl Listening {
+    fn new(watch: &Watch) -> Self {
+        Self { watch: watch.clone(), outputs: Mutex::new([watch.output(), watch.output()]) }
+    }
+}
+
+#[async_trait]
+impl egress::Watch for Listening {
+    async fn decided(&self, decision: &Decision) -> Result<(), Unrecorded> {
+        let decision = serde_json::to_value(decision).map_err(|_| Unrecorded)?;
+        if self.watch.record(decision).await { Ok(()) } else { Err(Unrecorded) }
+    }
+}
+
+impl ringfence_sandbox::Watch for Listening {
+    fn wrote(&self, stream: Stream, bytes: &[u8]) {
+        let Ok(mut outputs) = self.outputs.lock() else { return };
+        let [stdout, stderr] = &mut *outputs;
+        match stream {
+            Stream::Stdout => stdout.push(bytes),
+            Stream::Stderr => stderr.push(bytes),
+        }
+    }
+}
+
 /// How the program ended is a result, not a failure of the tool: the agent reads the error and mends its program.
-fn ended(outcome: &ringfence_sandbox::Outcome) -> Outcome {
+fn ended(outcome: ringfence_sandbox::Outcome) -> Outcome {
     let structured = json!({
         "ended": outcome.ended,
         "stdout": outcome.stdout.text,
         "stderr": outcome.stderr.text,
         "value": outcome.value,
         "truncated": outcome.stdout.cut || outcome.stderr.cut,
+        "left_out": outcome.left_out,
         "receipt": outcome.receipt,
     });
+    let artifacts = outcome.artifacts.into_iter().map(|artifact| Artifact {
+        name: artifact.name,
+        mime_type: artifact.mime_type,
+        bytes: artifact.bytes,
+    });
     let bytes = outcome.stdout.bytes_total + outcome.stderr.bytes_total;
-    Outcome { ended: Ended::Done(Output { text: None, structured }), used: Used { rows: 0, bytes } }
+    let output = Output { text: None, structured, artifacts: artifacts.collect() };
+    Outcome { ended: Ended::Done(output), used: Used { rows: 0, bytes } }
 }
 
 fn not_built() -> Refusal {
     let message = "the sandbox could not be built as its profile demands, or was lost; nothing of it remains, and its operator has to look";
     Refusal::new("sandbox_unavailable", RefusalClass::Internal, Wall::Sandbox, Retry::Later, message)
+}
+
+fn cancelled() -> Refusal {
+    let message = "the client gave the call up before its program had started";
+    Refusal::new("cancelled", RefusalClass::Upstream, Wall::Limits, Retry::Later, message)
 }
 
 fn busy() -> Refusal {

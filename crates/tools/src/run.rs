@@ -5,8 +5,8 @@ use std::time::Duration;
 use ringfence_actions::{Operation, Tool};
 use ringfence_core::{Effect, Refusal, RefusalClass, Retry, Secret, Ticket, Wall};
 
-use crate::Outcome;
 use crate::systems::{System, Systems};
+use crate::{Outcome, Watch};
 
 /// How much longer than its own limit a call may take before it is given up from outside: a program may wait for its turn as
 /// long as it may run, and its sandbox has to be taken down.
@@ -15,28 +15,35 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Runs one recorded call and consumes its ticket.
 ///
 /// `subject_token` is the verified token of the principal; a system's credential is minted from it, and it goes nowhere
-/// else. Whatever happens there is an outcome, within the tool's time limit and a little grace.
-pub async fn run(ticket: Ticket, systems: &Systems, subject_token: &Secret) -> Outcome {
+/// else. `watch` hears what a program writes, and cancels a program; a statement or a request is never cut in half.
+/// Whatever happens there is an outcome, within the tool's time limit and a little grace.
+pub async fn run(ticket: Ticket, systems: &Systems, subject_token: &Secret, watch: &Watch) -> Outcome {
     let call = ticket.call();
     let Some(tool) = systems.space.tool(call.tool().as_str()) else {
         return Outcome::failed(Refusal::internal("tool_gone", Wall::ActionSpace));
     };
     let limit = Duration::from_secs(tool.limits().seconds) * 2 + GRACE;
-    match tokio::time::timeout(limit, on_system(&ticket, tool, systems, subject_token)).await {
+    match tokio::time::timeout(limit, on_system(&ticket, tool, systems, subject_token, watch)).await {
         Ok(outcome) => outcome,
         Err(_) => given_up(tool),
     }
 }
 
-async fn on_system(ticket: &Ticket, tool: &Tool, systems: &Systems, subject_token: &Secret) -> Outcome {
+async fn on_system(
+    ticket: &Ticket,
+    tool: &Tool,
+    systems: &Systems,
+    subject_token: &Secret,
+    watch: &Watch,
+) -> Outcome {
     let call = ticket.call();
     match (systems.systems.get(call.system()), tool.operation()) {
         (Some(System::Sqlite(sqlite)), Operation::Sql { .. }) => sqlite.run(call).await,
         (Some(System::Http(http)), Operation::Http(request)) => {
             http.run(tool, request, call, subject_token).await
         }
-        (Some(System::Sandbox(sandbox)), Operation::Program { source }) => {
-            sandbox.run(call, source, tool.limits()).await
+        (Some(System::Sandbox(sandbox)), Operation::Program { source, files }) => {
+            sandbox.run(call, source, files, tool.limits(), watch).await
         }
         _ => Outcome::failed(Refusal::internal("system_gone", Wall::System)),
     }

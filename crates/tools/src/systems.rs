@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ringfence_actions::{ActionSpace, SystemKind, Tool};
-use ringfence_core::{Place, Problem, SystemName};
+use ringfence_core::{Place, Problem, RunId, SystemName};
 
 use crate::http::{Http, HttpSettings};
 use crate::program::{Sandbox, SandboxSettings};
@@ -23,7 +23,7 @@ pub enum SystemSettings {
     /// An HTTP API.
     Http(HttpSettings),
     /// A sandbox.
-    Sandbox(SandboxSettings),
+    Sandbox(Box<SandboxSettings>),
 }
 
 impl SystemSettings {
@@ -68,6 +68,15 @@ impl Systems {
 }
 
 impl Systems {
+    /// Destroys whatever a run that has ended keeps in any system: the sandbox of its session.
+    pub fn end_run(&self, run: &RunId) {
+        for system in self.systems.values() {
+            if let System::Sandbox(sandbox) = system {
+                sandbox.end_run(run);
+            }
+        }
+    }
+
     /// Lets every sandbox attack itself. Fails with the system and what it reached, or why it could not be built: a machine that
     /// cannot enforce what a profile names must not serve its tools.
     pub async fn attack_sandboxes(&self) -> Result<(), (SystemName, String)> {
@@ -98,6 +107,6 @@ fn open<'a>(
             System::Sqlite(Sqlite::open(&path, &place, tools, problems))
         }
         SystemSettings::Http(settings) => System::Http(Http::new(settings)),
-        SystemSettings::Sandbox(settings) => System::Sandbox(Sandbox::new(settings)),
+        SystemSettings::Sandbox(settings) => System::Sandbox(Sandbox::new(*settings)),
     }
 }

@@ -1,9 +1,9 @@
 //! A ticket runs once.
 use ringfence_core::{Secret, Ticket};
-use ringfence_tools::{Outcome, Systems, run};
+use ringfence_tools::{Outcome, Systems, Watch, run};
 
-async fn act(ticket: Ticket, systems: &Systems, token: &Secret) -> [Outcome; 2] {
-    [run(ticket, systems, token).await, run(ticket, systems, token).await]
+async fn act(ticket: Ticket, systems: &Systems, token: &Secret, watch: &Watch) -> [Outcome; 2] {
+    [run(ticket, systems, token, watch).await, run(ticket, systems, token, watch).await]
 }
 
 fn main() {

@@ -1,9 +1,9 @@
 //! A recorded call runs.
 use ringfence_core::{Secret, Ticket};
-use ringfence_tools::{Outcome, Systems, run};
+use ringfence_tools::{Outcome, Systems, Watch, run};
 
-async fn act(ticket: Ticket, systems: &Systems, token: &Secret) -> Outcome {
-    run(ticket, systems, token).await
+async fn act(ticket: Ticket, systems: &Systems, token: &Secret, watch: &Watch) -> Outcome {
+    run(ticket, systems, token, watch).await
 }
 
 pub(crate) fn main() {

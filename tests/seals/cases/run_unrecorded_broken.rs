@@ -1,9 +1,9 @@
 //! A call that is allowed and not recorded does not run.
 use ringfence_core::{Permit, Secret};
-use ringfence_tools::{Outcome, Systems, run};
+use ringfence_tools::{Outcome, Systems, Watch, run};
 
-async fn act(permit: Permit, systems: &Systems, token: &Secret) -> Outcome {
-    run(permit, systems, token).await
+async fn act(permit: Permit, systems: &Systems, token: &Secret, watch: &Watch) -> Outcome {
+    run(permit, systems, token, watch).await
 }
 
 fn main() {

@@ -13,4 +13,5 @@ mod demo;
 mod serving;
 mod sql;
 mod walls;
+mod watched;
 mod wire;

@@ -104,21 +104,6 @@ fn a_call_that_a_crash_cut_off_is_closed_as_unknown_at_the_next_start_and_never_
 }
 
 #[test]
-fn a_client_that_hangs_up_does_not_cut_a_call_in_half() {
-    let project = Project::new();
-    let serving = project.serve(&[]);
-    let client = serving.client(&project.token("bob", &[]), Revision::V2026);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let call = client.call(tool_call("run_python", &json!({ "code": "import time; time.sleep(1)" })));
-        assert!(tokio::time::timeout(Duration::from_millis(400), call).await.is_err());
-    });
-    drop(runtime);
-    until("the outcome", || !outcomes(&project).is_empty());
-    assert_eq!(outcomes(&project), ["done"]);
-}
-
-#[test]
 fn what_cannot_be_recorded_does_not_run() {
     let project = Project::new();
     project.append("tools/metrics.toml", &PURGE.replace("irreversible", "write"));

@@ -242,7 +242,7 @@ async fn axum_serve(listener: tokio::net::TcpListener, router: Router) {
     axum::serve(listener, router).await.unwrap();
 }
 
-const EDIT: &str = r#"
+pub(crate) const EDIT: &str = r#"
 [edit_ticket]
 system = "tickets"
 effect = "write"

@@ -88,7 +88,7 @@ fn the_older_revision_agrees_on_itself_and_needs_no_session() {
     assert_eq!(agreed["protocolVersion"], "2025-11-25");
     assert_eq!(
         (&agreed["capabilities"], &agreed["serverInfo"]["name"]),
-        (&json!({ "tools": {} }), &json!("ringfence"))
+        (&json!({ "tools": {}, "resources": {} }), &json!("ringfence"))
     );
     assert_eq!(wire.request(&bob, "ping", &json!({})).result(), Some(&json!({})));
     assert_eq!(names(&wire.request(&bob, "tools/list", &json!({}))), [READ, "run_python"]);

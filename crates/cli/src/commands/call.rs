@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use ringfence_actions::Tool;
-use ringfence_gateway::{Asked, Reply};
+use ringfence_gateway::{Asked, Reply, Watch};
 use ringfence_identity::development::{self, Issuer, Minting};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
@@ -42,7 +42,7 @@ pub(crate) async fn run(asking: Asking) -> Result<ExitCode, Failure> {
     let stop = CancellationToken::new();
     let answering = answer_exchanges(issuer, &addresses, &stop).await;
     let caller = gateway.caller(&headers).await.map_err(Failure::of)?;
-    let reply = gateway.call(caller, Asked { tool: asking.tool, arguments }).await;
+    let reply = gateway.call(caller, Asked { tool: asking.tool, arguments }, Watch::default()).await;
     gateway.finish(GRACE).await;
     stop.cancel();
     if let Some(answering) = answering {
@@ -130,7 +130,7 @@ fn typed(value: &str, wanted: Option<&Value>) -> Value {
 fn show(reply: &Reply, as_json: bool) -> ExitCode {
     match reply {
         Reply::Done { structured, .. } if as_json => print::json(&json!({ "done": structured })),
-        Reply::Done { structured, text } => match structured.get("stdout").and_then(Value::as_str) {
+        Reply::Done { structured, text, .. } => match structured.get("stdout").and_then(Value::as_str) {
             Some(stdout) => show_program(stdout, structured),
             None => anstream::println!("{text}"),
         },

@@ -152,7 +152,7 @@ pub(super) fn advice(refused: &Refused) -> String {
             "in a container, let it make user namespaces: its seccomp profile has to allow `clone` and `unshare` with them",
             |(_, instead)| instead,
         ),
-        "own_root" => {
+        "own_root" | "pid_namespace" => {
             "in a container, leave `/proc` unmasked (Docker: `--security-opt systempaths=unconfined`) and let it mount"
         }
         "landlock" => "boot a kernel of 5.19 or later with `landlock` in its `lsm=` list",

@@ -1,6 +1,7 @@
 //! A project on disk: `ringfence.toml`, the users file, the tool files and the policies, read and checked as one.
 
 mod identity;
+mod sandbox;
 mod server;
 mod systems;
 
@@ -13,10 +14,9 @@ use ringfence_core::{Level, Place, Problem, SystemName};
 use toml::Spanned;
 
 pub(crate) use identity::{IdentityDeclaration, IssuerSource};
+pub(crate) use sandbox::{SandboxDeclaration, SecretSource};
 pub(crate) use server::Server;
-pub(crate) use systems::{
-    ExchangeDeclaration, SandboxDeclaration, System, SystemDeclaration, exchange_audiences,
-};
+pub(crate) use systems::{ExchangeDeclaration, System, SystemDeclaration, exchange_audiences};
 
 use crate::failure::Failure;
 

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use ringfence_actions::SystemKind;
 use ringfence_actions::file::Table;
 use ringfence_core::{Place, Problem, SystemName};
-use ringfence_sandbox::Language;
 use toml::Spanned;
 use url::Url;
 
+use super::sandbox::{self, SandboxDeclaration};
 use super::section;
 use super::server::is_loopback;
 
@@ -22,7 +22,7 @@ pub(crate) struct System {
 pub(crate) enum SystemDeclaration {
     Sqlite { path: PathBuf },
     Http { base_url: Url, exchange: Option<ExchangeDeclaration> },
-    Sandbox(SandboxDeclaration),
+    Sandbox(Box<SandboxDeclaration>),
 }
 
 #[derive(Clone)]
@@ -33,17 +33,6 @@ pub(crate) struct ExchangeDeclaration {
     pub(crate) client_id: Option<String>,
     pub(crate) client_secret_file: Option<PathBuf>,
     pub(crate) token_endpoint: Option<String>,
-}
-
-pub(crate) struct SandboxDeclaration {
-    pub(crate) language: Language,
-    pub(crate) seconds: Option<u64>,
-    pub(crate) memory_bytes: Option<u64>,
-    pub(crate) processes: Option<u64>,
-    pub(crate) output_bytes: Option<u64>,
-    /// The named weaker profile: limits of each process instead of the sandbox as a whole.
-    pub(crate) rlimits_only: bool,
-    pub(crate) parallel_max: u64,
 }
 
 impl SystemDeclaration {
@@ -87,7 +76,9 @@ fn system(folder: &Path, mut table: Table<'_>, problems: &mut Vec<Problem>) -> O
             path.map(|path| SystemDeclaration::Sqlite { path: folder.join(path.into_inner()) })
         }
         "http" => http(folder, &mut table, problems),
-        "sandbox" => sandbox(&mut table, problems).map(SystemDeclaration::Sandbox),
+        "sandbox" => {
+            sandbox::read(folder, &mut table, problems).map(Box::new).map(SystemDeclaration::Sandbox)
+        }
         other => {
             let what = format!("`{other}` is not a kind of system");
             problems.push(Problem::error(table.place_of(&kind), what, "write `sqlite`, `http` or `sandbox`"));
@@ -145,63 +136,6 @@ fn exchange(
         client_id,
         client_secret_file,
         token_endpoint,
-    })
-}
-
-fn sandbox(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Option<SandboxDeclaration> {
-    let language = table.require::<String>("language", problems)?;
-    let language = match language.get_ref().as_str() {
-        "python" => Language::Python,
-        "bash" => Language::Bash,
-        "node" => Language::Node,
-        other => {
-            let what = format!("`{other}` is not a language of the sandbox");
-            problems.push(Problem::error(
-                table.place_of(&language),
-                what,
-                "write `python`, `bash` or `node`",
-            ));
-            return None;
-        }
-    };
-    if let Some(egress) =
-        table.take::<Vec<String>>("egress", problems).filter(|egress| !egress.get_ref().is_empty())
-    {
-        let what = "this version gives a sandbox no network";
-        problems.push(Problem::error(table.place_of(&egress), what, "write `egress = []`"));
-    }
-    let rlimits_only = match table.take::<String>("resources", problems) {
-        None => false,
-        Some(word) if word.get_ref() == "cgroup" => false,
-        Some(word) if word.get_ref() == "rlimits" => true,
-        Some(word) => {
-            let what = format!("`{}` is no way to limit resources", word.get_ref());
-            problems.push(Problem::error(
-                table.place_of(&word),
-                what,
-                "write `cgroup`, or `rlimits` for the weaker one",
-            ));
-            false
-        }
-    };
-    let parallel_max = table.number("parallel", 1..=1024, problems).unwrap_or(4);
-    let mut limits = table.has("limits").then(|| table.table("limits", problems)).flatten();
-    let mut number = |key, within| limits.as_mut().and_then(|limits| limits.number(key, within, problems));
-    let (seconds, processes) = (number("seconds", 1..=3600), number("processes", 1..=10_000));
-    let mut size = |key, bytes| limits.as_mut().and_then(|limits| limits.size(key, bytes, problems));
-    let memory_bytes = size("memory", 1 << 20..=1 << 40);
-    let output_bytes = size("output", 1 << 10..=64 << 20);
-    if let Some(limits) = limits {
-        limits.finish(problems);
-    }
-    Some(SandboxDeclaration {
-        language,
-        seconds,
-        memory_bytes,
-        processes,
-        output_bytes,
-        rlimits_only,
-        parallel_max,
     })
 }
 

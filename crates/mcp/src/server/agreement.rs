@@ -49,7 +49,7 @@ fn newest(
     };
     agree(&VERSION, header, version)?;
     agree(&METHOD, only(headers, &METHOD)?, method)?;
-    let name = if method == "tools/call" { params.get("name").and_then(Value::as_str) } else { None };
+    let name = name(method, params);
     let named = only(headers, &NAME)?;
     match name {
         Some(name) => agree(&NAME, named, name)?,
@@ -71,6 +71,16 @@ fn newest(
     }
 }
 
+/// What a request is about, where the headers have to say that too.
+fn name<'a>(method: &str, params: &'a Map<String, Value>) -> Option<&'a str> {
+    let key = match method {
+        "tools/call" | "prompts/get" => "name",
+        "resources/read" => "uri",
+        _ => return None,
+    };
+    params.get(key).and_then(Value::as_str)
+}
+
 fn agree(name: &HeaderName, header: Option<&str>, body: &str) -> Result<(), RpcError> {
     match header {
         None => Err(RpcError::header_mismatch(format!("header `{name}` is missing"))),
@@ -88,7 +98,7 @@ fn older(
     params: &Map<String, Value>,
 ) -> Result<Revision, RpcError> {
     // This revision has no such headers; where they stand all the same, someone may route on them.
-    let name = params.get("name").and_then(Value::as_str).unwrap_or_default();
+    let name = name(method, params).unwrap_or_default();
     for (header, body) in [(&METHOD, method), (&NAME, name)] {
         if headers.contains_key(header) {
             agree(header, only(headers, header)?, body)?;

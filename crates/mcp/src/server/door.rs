@@ -1,5 +1,7 @@
 //! From an HTTP request to an answer: where it comes from, who sends it, then what it says, in this order.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
@@ -7,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::{Server, agreement, methods};
+use super::{Server, agreement, calls, methods, resources};
 use crate::message::{Message, RpcError};
 use crate::{Challenge, Revision, Service, json};
 
@@ -15,10 +17,9 @@ use crate::{Challenge, Revision, Service, json};
 pub(super) enum Answer {
     Result(Map<String, Value>),
     Error(RpcError),
-    Challenge(Challenge),
 }
 
-pub(super) async fn answer<S: Service>(server: &Server<S>, request: Request) -> Response {
+pub(super) async fn answer<S: Service>(server: &Arc<Server<S>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let headers = parts.headers;
     if let Err(refused) = check_origin(server, &headers) {
@@ -34,11 +35,27 @@ pub(super) async fn answer<S: Service>(server: &Server<S>, request: Request) -> 
                 Ok(revision) => revision,
                 Err(refused) => return error(&refused, &id),
             };
-            let answer = methods::answer(server, caller, revision, &method, params).await;
-            respond(revision, answer, &id)
+            match method.as_str() {
+                "tools/call" => {
+                    let reply = Reply { revision, id };
+                    calls::answer(server, caller, params, accepts_events(&headers), reply).await
+                }
+                "resources/read" => resources::read(server, &caller, params, Reply { revision, id }).await,
+                _ => {
+                    let answer = methods::answer(server, caller, revision, &method, params).await;
+                    Reply { revision, id }.with(answer)
+                }
+            }
         }
-        // Nothing that a client may notify of changes anything here: it cancels by hanging up.
-        Ok(Message::Notification | Message::Response) => StatusCode::ACCEPTED.into_response(),
+        Ok(Message::Notification { method, params }) => {
+            // What cannot be made sense of is ignored (2025-11-25, cancellation, *error handling*).
+            let revision = agreement::revision(&headers, &method, &params);
+            if method == "notifications/cancelled" && matches!(revision, Ok(Revision::V2025)) {
+                calls::cancel(server, &caller, &params);
+            }
+            StatusCode::ACCEPTED.into_response()
+        }
+        Ok(Message::Response) => StatusCode::ACCEPTED.into_response(),
         Err(refused) => error(&refused, &Value::Null),
     }
 }
@@ -110,24 +127,44 @@ fn check_media_types(headers: &HeaderMap) -> Result<(), RpcError> {
     Err(RpcError::transport(StatusCode::NOT_ACCEPTABLE, "send `Accept: application/json, text/event-stream`"))
 }
 
-fn respond(revision: Revision, answer: Answer, id: &Value) -> Response {
-    match answer {
-        Answer::Result(mut result) => {
-            if revision == Revision::V2026 {
-                result.insert("resultType".into(), "complete".into());
-            }
-            Json(json!({ "jsonrpc": "2.0", "id": id, "result": result })).into_response()
+/// Whether a client says that it reads an answer as a stream of events.
+fn accepts_events(headers: &HeaderMap) -> bool {
+    let wanted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut ranges = wanted.flat_map(|list| list.split(','));
+    ranges.any(|range| {
+        let range = range.split(';').next().unwrap_or_default().trim();
+        range.eq_ignore_ascii_case("text/event-stream")
+    })
+}
+
+/// What an answer has to fit: the revision that was asked in, and the id.
+pub(super) struct Reply {
+    pub(super) revision: Revision,
+    pub(super) id: Value,
+}
+
+impl Reply {
+    pub(super) fn with(&self, answer: Answer) -> Response {
+        match answer {
+            Answer::Result(result) => Json(self.message(result)).into_response(),
+            Answer::Error(refused) => error(&refused, &self.id),
         }
-        Answer::Error(refused) => error(&refused, id),
-        Answer::Challenge(refused) => challenge(refused),
+    }
+
+    /// The message of a result.
+    pub(super) fn message(&self, mut result: Map<String, Value>) -> Value {
+        if self.revision == Revision::V2026 {
+            result.insert("resultType".into(), "complete".into());
+        }
+        json!({ "jsonrpc": "2.0", "id": self.id, "result": result })
     }
 }
 
-fn error(error: &RpcError, id: &Value) -> Response {
+pub(super) fn error(error: &RpcError, id: &Value) -> Response {
     (error.status, Json(error.to_json(id))).into_response()
 }
 
-fn challenge(challenge: Challenge) -> Response {
+pub(super) fn challenge(challenge: Challenge) -> Response {
     let status = StatusCode::from_u16(challenge.status).unwrap_or(StatusCode::UNAUTHORIZED);
     let body = Json(RpcError::transport(status, challenge.message).to_json(&Value::Null));
     let mut response = (status, body).into_response();

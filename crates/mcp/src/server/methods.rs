@@ -1,14 +1,14 @@
-//! The methods: `initialize` and `ping` (2025-11-25), `server/discover` (2026-07-28), `tools/list`, `tools/call` (both).
+//! The methods whose answer is one small result: `initialize` and `ping` (2025-11-25), `server/discover` (2026-07-28), and
+//! the lists (both).
 
 use axum::http::StatusCode;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 
-use super::Server;
 use super::door::Answer;
+use super::page::page;
+use super::{Server, resources};
 use crate::message::RpcError;
-use crate::{Revision, Service, ToolCall, ToolDescription};
+use crate::{Revision, Service, ToolDescription};
 
 pub(super) async fn answer<S: Service>(
     server: &Server<S>,
@@ -22,7 +22,8 @@ pub(super) async fn answer<S: Service>(
         (Revision::V2025, "ping") => Answer::Result(Map::new()),
         (Revision::V2026, "server/discover") => Answer::Result(discover(server)),
         (_, "tools/list") => list(server, &caller, revision, &params).await,
-        (_, "tools/call") => call(server, caller, params).await,
+        (_, "resources/list") => resources::list(server, &caller, revision, &params).await,
+        (_, "resources/templates/list") => resources::templates(revision),
         (Revision::V2026, _) => Answer::Error(RpcError::unknown_method(method, StatusCode::NOT_FOUND)),
         (Revision::V2025, _) => Answer::Error(RpcError::unknown_method(method, StatusCode::OK)),
     }
@@ -32,11 +33,15 @@ fn server_info<S>(server: &Server<S>) -> Value {
     json!({ "name": server.settings.name, "version": server.settings.version })
 }
 
+fn capabilities() -> Value {
+    json!({ "tools": {}, "resources": {} })
+}
+
 /// Whatever version was asked for, this one is spoken; a client that cannot speak it hangs up (2025-11-25, lifecycle).
 fn initialize<S>(server: &Server<S>) -> Map<String, Value> {
     object([
         ("protocolVersion", Revision::V2025.as_str().into()),
-        ("capabilities", json!({ "tools": {} })),
+        ("capabilities", capabilities()),
         ("serverInfo", server_info(server)),
     ])
 }
@@ -44,7 +49,7 @@ fn initialize<S>(server: &Server<S>) -> Map<String, Value> {
 fn discover<S>(server: &Server<S>) -> Map<String, Value> {
     object([
         ("supportedVersions", Revision::ALL.map(Revision::as_str).as_slice().into()),
-        ("capabilities", json!({ "tools": {} })),
+        ("capabilities", capabilities()),
         ("ttlMs", server.settings.list_ttl_ms.into()),
         ("cacheScope", "private".into()),
         ("_meta", json!({ "io.modelcontextprotocol/serverInfo": server_info(server) })),
@@ -57,57 +62,30 @@ async fn list<S: Service>(
     revision: Revision,
     params: &Map<String, Value>,
 ) -> Answer {
-    let after = match params.get("cursor") {
-        None => None,
-        Some(cursor) => match cursor.as_str().and_then(read_cursor) {
-            Some(name) => Some(name),
-            None => {
-                return Answer::Error(RpcError::invalid_params(
-                    "`cursor` is not one that was given out here",
-                ));
-            }
-        },
-    };
     let tools = server.service.tools(caller).await;
-    let rest = tools.iter().filter(|tool| after.as_ref().is_none_or(|after| tool.name > *after));
-    let page: Vec<&ToolDescription> = rest.take(server.settings.page_size.saturating_add(1)).collect();
-    let shown = page.iter().take(server.settings.page_size);
-    let mut result = object([("tools", shown.map(|tool| tool.to_json()).collect())]);
-    if page.len() > server.settings.page_size {
-        let last = page.get(server.settings.page_size - 1).map(|tool| cursor(&tool.name));
-        result.extend(last.map(|cursor| ("nextCursor".to_owned(), cursor.into())));
+    match page(&tools, |tool| &tool.name, params, server.settings.page_size) {
+        Ok(page) => {
+            let shown = page.items.into_iter().map(ToolDescription::to_json).collect();
+            let result = page.next.finish([("tools", shown)]);
+            Answer::Result(cacheable(result, revision, server.settings.list_ttl_ms))
+        }
+        Err(refused) => Answer::Error(refused),
     }
+}
+
+/// A result that a client may keep for a while, and nobody between (2026-07-28, caching).
+pub(super) fn cacheable(
+    mut result: Map<String, Value>,
+    revision: Revision,
+    ttl_ms: u64,
+) -> Map<String, Value> {
     if revision == Revision::V2026 {
-        result.insert("ttlMs".into(), server.settings.list_ttl_ms.into());
+        result.insert("ttlMs".into(), ttl_ms.into());
         result.insert("cacheScope".into(), "private".into());
     }
-    Answer::Result(result)
+    result
 }
 
-/// A cursor is the name of the last tool shown: it holds no state, so nothing is kept for it.
-fn cursor(name: &str) -> String {
-    URL_SAFE_NO_PAD.encode(name)
-}
-
-fn read_cursor(cursor: &str) -> Option<String> {
-    String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()
-}
-
-async fn call<S: Service>(server: &Server<S>, caller: S::Caller, mut params: Map<String, Value>) -> Answer {
-    let Some(Value::String(name)) = params.remove("name") else {
-        return Answer::Error(RpcError::invalid_params("`name` must be a string"));
-    };
-    let arguments = match params.remove("arguments") {
-        None => Map::new(),
-        Some(Value::Object(arguments)) => arguments,
-        Some(_) => return Answer::Error(RpcError::invalid_params("`arguments` must be an object")),
-    };
-    match server.service.call(caller, ToolCall { name, arguments }).await {
-        Ok(result) => Answer::Result(result.to_json()),
-        Err(challenge) => Answer::Challenge(challenge),
-    }
-}
-
-fn object<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
+pub(super) fn object<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -1,8 +1,14 @@
 //! The server side: what a request must be before it is answered, and the answers.
 
 mod agreement;
+mod calls;
+mod contents;
 mod door;
 mod methods;
+mod page;
+mod resources;
+mod stream;
+mod under_way;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +19,7 @@ use axum::routing::post;
 
 use crate::Service;
 use crate::json::Limits;
+use under_way::UnderWay;
 
 /// What a server is set to.
 #[derive(Clone, Debug)]
@@ -55,11 +62,12 @@ impl Settings {
 pub(crate) struct Server<S> {
     pub(crate) service: Arc<S>,
     pub(crate) settings: Settings,
+    under_way: Arc<UnderWay>,
 }
 
 /// The route `/mcp`. Only `POST` is answered: there are no sessions to end and no stream to open.
 pub fn router<S: Service>(service: Arc<S>, settings: Settings) -> Router {
-    let server = Arc::new(Server { service, settings });
+    let server = Arc::new(Server { service, settings, under_way: Arc::default() });
     let answer =
         async |State(server): State<Arc<Server<S>>>, request: Request| door::answer(&server, request).await;
     Router::new().route("/mcp", post(answer)).with_state(server)

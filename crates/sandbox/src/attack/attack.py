@@ -48,7 +48,7 @@ def calls(*numbers):
 
 ENVIRONMENT = {
     "HOME", "LANG", "LC_ALL", "MKL_NUM_THREADS", "MPLBACKEND", "MPLCONFIGDIR", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
-    "PATH", "PYTHONUNBUFFERED", "TMPDIR",
+    "PATH", "TMPDIR",
 }
 
 probe("host_files", lambda: any(map(os.path.exists, ["/etc/shadow", "/etc/hostname", "/root", "/home", "/sys", "/boot", "/var/log"])))

@@ -103,11 +103,12 @@ const FILES_V1: u64 = (1 << 13) - 1;
 const REFER: u64 = 1 << 13;
 /// Binding and connecting TCP sockets.
 const NETWORK: u64 = 3;
+const CONNECT: u64 = 2;
 /// Abstract sockets and signals of processes outside.
 const SCOPES: u64 = 3;
 
 /// Landlock with everything that this kernel's version can deny; returns that version, and the rules.
-pub(super) fn landlock(abi_min: u32, place: &Place) -> Result<(u32, OwnedFd), Refused> {
+pub(super) fn landlock(abi_min: u32, place: &Place, ports: &[u16]) -> Result<(u32, OwnedFd), Refused> {
     let layer = |error: &dyn std::fmt::Display| Refused::new("landlock", error);
     let abi = sys::landlock_abi().map_err(|error| layer(&error))?;
     if abi < abi_min {
@@ -139,6 +140,12 @@ pub(super) fn landlock(abi_min: u32, place: &Place) -> Result<(u32, OwnedFd), Re
     place.writable.iter().try_for_each(|path| allow(path, ruleset.handled_files & !IOCTL_DEV))?;
     for device in ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"] {
         allow(device, READ_FILE | WRITE_FILE | TRUNCATE | IOCTL_DEV)?;
+    }
+    if abi >= 4 {
+        ports
+            .iter()
+            .try_for_each(|port| sys::landlock_allow_port(&rules, *port, CONNECT))
+            .map_err(|error| layer(&error))?;
     }
     let files = WRITE_FILE | MAKE_REG;
     sys::landlock_allow(&rules, &place.given, files).map_err(|error| layer(&error))?;

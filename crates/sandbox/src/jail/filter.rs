@@ -15,6 +15,13 @@ use seccompiler::{
 
 use crate::{Refused, Resources};
 
+/// What the filter depends on: never on what a policy says, beyond whether there is a way out at all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind {
+    pub(crate) resources: Resources,
+    pub(crate) egress: bool,
+}
+
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Flags of `clone(2)` that make a namespace.
@@ -325,14 +332,14 @@ const FORBIDDEN: &[c_long] = &[
 ];
 
 /// Installs the filter, for this process and all that it starts.
-pub(super) fn install(resources: Resources) -> Result<(), Refused> {
-    let filters = programs(resources).map_err(|error| Refused::new("seccomp", error))?;
+pub(super) fn install(kind: Kind) -> Result<(), Refused> {
+    let filters = programs(kind).map_err(|error| Refused::new("seccomp", error))?;
     filters.iter().try_for_each(|filter| apply_filter(filter)).map_err(|error| Refused::new("seccomp", error))
 }
 
 /// SHA-256 of the filter, in hexadecimal: two runs with the same let the same calls through.
-pub(crate) fn fingerprint(resources: Resources) -> Result<String, Refused> {
-    let filters = programs(resources).map_err(|error| Refused::new("seccomp", error))?;
+pub(crate) fn fingerprint(kind: Kind) -> Result<String, Refused> {
+    let filters = programs(kind).map_err(|error| Refused::new("seccomp", error))?;
     let mut hash = Context::new(&SHA256);
     for step in filters.iter().flatten() {
         hash.update(&step_bytes(step));
@@ -341,8 +348,8 @@ pub(crate) fn fingerprint(resources: Resources) -> Result<String, Refused> {
 }
 
 /// The filter, one program after the other, in hexadecimal: for an interpreter that installs it itself.
-pub(super) fn bytes(resources: Resources) -> Result<Vec<String>, Refused> {
-    let filters = programs(resources).map_err(|error| Refused::new("seccomp", error))?;
+pub(super) fn bytes(kind: Kind) -> Result<Vec<String>, Refused> {
+    let filters = programs(kind).map_err(|error| Refused::new("seccomp", error))?;
     let hex =
         |filter: &BpfProgram| filter.iter().flat_map(step_bytes).map(|byte| format!("{byte:02x}")).collect();
     Ok(filters.iter().map(hex).collect())
@@ -357,7 +364,7 @@ fn step_bytes(step: &sock_filter) -> [u8; 8] {
 /// Memory that belongs to no process's address space, and so to no limit but a cgroup's.
 const UNCOUNTED: [i64; 4] = [libc::SYS_memfd_create, libc::SYS_shmget, libc::SYS_msgget, libc::SYS_semget];
 
-fn programs(resources: Resources) -> Result<[BpfProgram; 3], seccompiler::BackendError> {
+fn programs(kind: Kind) -> Result<[BpfProgram; 3], seccompiler::BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let errno = |code: i32| SeccompAction::Errno(code.unsigned_abs());
     let build = |rules: Rules,
@@ -367,15 +374,15 @@ fn programs(resources: Resources) -> Result<[BpfProgram; 3], seccompiler::Backen
         SeccompFilter::new(rules, otherwise, then, arch)?.try_into()
     };
     Ok([
-        build(allowed(resources)?, errno(libc::ENOSYS), SeccompAction::Allow)?,
+        build(allowed(kind)?, errno(libc::ENOSYS), SeccompAction::Allow)?,
         build(forbidden()?, SeccompAction::Allow, errno(libc::EPERM))?,
-        build(foreign_sockets()?, SeccompAction::Allow, errno(libc::EAFNOSUPPORT))?,
+        build(foreign_sockets(kind.egress)?, SeccompAction::Allow, errno(libc::EAFNOSUPPORT))?,
     ])
 }
 
-fn allowed(resources: Resources) -> Result<Rules, seccompiler::BackendError> {
+fn allowed(kind: Kind) -> Result<Rules, seccompiler::BackendError> {
     let mut rules: Rules = ALLOWED.iter().chain(ALLOWED_HERE).map(|call| (*call, Vec::new())).collect();
-    if resources == Resources::RlimitsOnly {
+    if kind.resources == Resources::RlimitsOnly {
         rules.retain(|call, _| !UNCOUNTED.contains(call));
     }
     // `TIOCSTI` and `TIOCLINUX` write into someone's terminal. The kernel looks at the low half alone, and so does this.
@@ -386,10 +393,21 @@ fn allowed(resources: Resources) -> Result<Rules, seccompiler::BackendError> {
     let mask = NAMESPACES.iter().fold(0, |mask, flag| mask | u64::from(flag.unsigned_abs()));
     let plain = SeccompCondition::new(0, Width::Qword, Is::MaskedEq(mask), 0)?;
     rules.insert(libc::SYS_clone, vec![SeccompRule::new(vec![plain])?]);
-    for call in [libc::SYS_socket, libc::SYS_socketpair] {
-        let unix = SeccompCondition::new(0, Width::Dword, Is::Eq, AF_UNIX)?;
-        rules.insert(call, vec![SeccompRule::new(vec![unix])?]);
+    let unix = || SeccompRule::new(vec![SeccompCondition::new(0, Width::Dword, Is::Eq, AF_UNIX)?]);
+    rules.insert(libc::SYS_socketpair, vec![unix()?]);
+    let mut sockets = vec![unix()?];
+    if kind.egress {
+        for (family, kind, protocols) in INTERNET {
+            for protocol in *protocols {
+                sockets.push(SeccompRule::new(vec![
+                    SeccompCondition::new(0, Width::Dword, Is::Eq, *family)?,
+                    SeccompCondition::new(1, Width::Dword, Is::MaskedEq(SOCKET_TYPE), *kind)?,
+                    SeccompCondition::new(2, Width::Dword, Is::Eq, *protocol)?,
+                ])?);
+            }
+        }
     }
+    rules.insert(libc::SYS_socket, sockets);
     Ok(rules)
 }
 
@@ -410,12 +428,31 @@ fn forbidden() -> Result<Rules, seccompiler::BackendError> {
 }
 
 const AF_UNIX: u64 = 1;
+const AF_INET: u64 = 2;
+const AF_INET6: u64 = 10;
+const AF_NETLINK: u64 = 16;
+/// The bits of `socket(2)`'s second argument that are the type; the others are flags.
+const SOCKET_TYPE: u64 = 0xf;
+/// Family, type and protocols of what programs need where there is a way out: TCP, UDP for names, and the list of interfaces.
+const INTERNET: &[(u64, u64, &[u64])] = &[
+    (AF_INET, 1, &[0, 6]),
+    (AF_INET, 2, &[0, 17]),
+    (AF_INET6, 1, &[0, 6]),
+    (AF_INET6, 2, &[0, 17]),
+    (AF_NETLINK, 2, &[0]),
+    (AF_NETLINK, 3, &[0]),
+];
 
-fn foreign_sockets() -> Result<Rules, seccompiler::BackendError> {
-    let mut rules = Rules::new();
-    for call in [libc::SYS_socket, libc::SYS_socketpair] {
-        let foreign = SeccompCondition::new(0, Width::Dword, Is::Ne, AF_UNIX)?;
-        rules.insert(call, vec![SeccompRule::new(vec![foreign])?]);
-    }
-    Ok(rules)
+/// What is answered as a family that is not known. Whatever else is not in the list above does not exist.
+fn foreign_sockets(egress: bool) -> Result<Rules, seccompiler::BackendError> {
+    let not_of = |families: &[u64]| {
+        let conditions =
+            families.iter().map(|family| SeccompCondition::new(0, Width::Dword, Is::Ne, *family));
+        SeccompRule::new(conditions.collect::<Result<Vec<_>, _>>()?)
+    };
+    let known: &[u64] = if egress { &[AF_UNIX, AF_INET, AF_INET6, AF_NETLINK] } else { &[AF_UNIX] };
+    Ok(Rules::from([
+        (libc::SYS_socket, vec![not_of(known)?]),
+        (libc::SYS_socketpair, vec![not_of(&[AF_UNIX])?]),
+    ]))
 }

@@ -20,7 +20,7 @@ use rustix::thread::{Gid, Uid, set_thread_res_gid, set_thread_res_uid};
 
 use super::orders::{Command, Settings, Word, receive, send};
 use super::root;
-use super::{DRIVER, UID, ZYGOTE, confine, filter};
+use super::{DRIVER, UID, ZYGOTE, confine, egress, filter};
 use crate::sys;
 use crate::{Ended, Language, Layer, Refused};
 
@@ -82,12 +82,10 @@ fn confine(settings: &Settings, go: PipeReader, outside: &Outside) -> Result<Ins
 fn put_up_layers(settings: &Settings, go: PipeReader) -> Result<(Inside, u32, Vec<OwnedFd>), Refused> {
     become_nobody(go)?;
     let mut handed_out = Vec::new();
-    if settings.forks() {
-        for name in ENTERED {
-            let path = format!("/proc/self/ns/{name}");
-            let namespace = open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-            handed_out.push(namespace.map_err(|error| Refused::new("other_namespaces", error))?);
-        }
+    for name in ENTERED {
+        let path = format!("/proc/self/ns/{name}");
+        let namespace = open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        handed_out.push(namespace.map_err(|error| Refused::new("other_namespaces", error))?);
     }
     if settings.wants(Layer::NoNestedNamespaces)? {
         // This kernel table belongs to the user namespace of whoever opens it (`kernel/ucount.c`).
@@ -97,6 +95,9 @@ fn put_up_layers(settings: &Settings, go: PipeReader) -> Result<(Inside, u32, Ve
     if settings.has(Layer::OtherNamespaces) {
         let host_name = rustix::system::sethostname(b"sandbox");
         host_name.map_err(|error| Refused::new("other_namespaces", error))?;
+    }
+    if settings.egress {
+        handed_out.extend(egress::listen()?);
     }
     let place = root::build(settings)?;
     let artifacts = open(place.artifacts, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
@@ -110,14 +111,15 @@ fn put_up_layers(settings: &Settings, go: PipeReader) -> Result<(Inside, u32, Ve
     }
     let mut landlock_abi = 0;
     if settings.wants(Layer::Landlock)? {
-        let (abi, rules) = confine::landlock(settings.landlock_abi_min, &place)?;
+        let ports: &[u16] = if settings.egress { &egress::PORTS } else { &[] };
+        let (abi, rules) = confine::landlock(settings.landlock_abi_min, &place, ports)?;
         landlock_abi = abi;
         if settings.forks() {
             handed_out.push(rules);
         }
     }
     if settings.wants(Layer::Seccomp)? {
-        filter::install(settings.resources)?;
+        filter::install(settings.filter())?;
     }
     Ok((Inside { given: place.given, interpreter: place.interpreter }, landlock_abi, handed_out))
 }
@@ -140,61 +142,58 @@ fn live(settings: &Settings, outside: Outside, inside: &Inside) -> Result<(), ()
     if settings.starts_early() {
         started = Some(start(settings, inside, program.take(), &words)?);
     }
+    let mut runs = false;
     loop {
-        if let Some((pid, pidfd)) = &started
-            && !is_told(&words, pidfd)?
-        {
-            return say_end(&words, *pid);
-        }
-        match receive::<Command>(&words).map_err(drop)? {
-            None => return Ok(()),
-            Some((Command::Write { files }, memory)) => {
+        match next(&words, started.as_ref(), runs)? {
+            Next::Ended(ended) => return send(&words, &Word::Ended { ended }, &[]).map_err(drop),
+            Next::Closed => return Ok(()),
+            Next::Told(Command::Write { files }, memory) => {
                 let written = memory.first().ok_or(io::ErrorKind::NotFound.into());
-                match written.and_then(|memory| write_files(inside, &files, memory)) {
-                    Ok(()) => send(&words, &Word::Written, &[]).map_err(drop)?,
-                    Err(error) => {
-                        let refused = Refused::new("input", error);
-                        send(&words, &Word::Refused(refused), &[]).map_err(drop)?;
-                    }
+                let word = match written.and_then(|memory| write_files(inside, &files, memory)) {
+                    Ok(()) => Word::Written,
+                    Err(error) => Word::Refused(Refused::new("input", error)),
+                };
+                send(&words, &word, &[]).map_err(drop)?;
+            }
+            Next::Told(Command::Start, _) => {
+                // From here on somebody else's program runs: nobody inside may look into this process.
+                set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(drop)?;
+                runs = true;
+                if started.is_none() && !settings.forks() {
+                    started = Some(start(settings, inside, program.take(), &words)?);
                 }
             }
-            Some((Command::Start, _)) => break,
         }
     }
-    // From here on somebody else's program runs: nobody inside may look into this process.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(drop)?;
-    if settings.forks() {
-        return reap_orphans(&words);
-    }
-    let pid = match started {
-        Some((pid, _)) => pid,
-        None => start(settings, inside, program.take(), &words)?.0,
-    };
-    say_end(&words, pid)
 }
 
-/// Whether the gateway says something; `false` once the interpreter has ended instead.
-fn is_told(words: &OwnedFd, interpreter: &OwnedFd) -> Result<bool, ()> {
+/// What happens next.
+enum Next {
+    Told(Command, Vec<OwnedFd>),
+    /// The gateway's end of it.
+    Closed,
+    /// The interpreter that was started here has ended.
+    Ended(Ended),
+}
+
+/// Waits for it. Whatever else ends here was left behind by the program, and is only reaped: once it `runs`, every moment.
+fn next(words: &OwnedFd, started: Option<&(Pid, OwnedFd)>, runs: bool) -> Result<Next, ()> {
+    let a_moment = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
     loop {
-        let mut fds = [PollFd::new(words, PollFlags::IN), PollFd::new(interpreter, PollFlags::IN)];
-        match poll(&mut fds, None) {
-            Err(Errno::INTR) => continue,
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            if started.is_some_and(|(program, _)| *program == pid) {
+                return Ok(Next::Ended(ended(status)));
+            }
+        }
+        let mut fds = vec![PollFd::new(words, PollFlags::IN)];
+        fds.extend(started.iter().map(|(_, pidfd)| PollFd::new(pidfd, PollFlags::IN)));
+        match poll(&mut fds, runs.then_some(&a_moment)) {
+            Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return Err(()),
-            Ok(_) => {}
         }
-        let [told, ended] = fds.map(|fd| !fd.revents().is_empty());
-        if told || ended {
-            return Ok(told);
-        }
-    }
-}
-
-/// Reaps until this process ends, and says how.
-fn say_end(words: &OwnedFd, pid: Pid) -> Result<(), ()> {
-    loop {
-        let Some((dead, status)) = wait(WaitOptions::empty()).map_err(drop)? else { continue };
-        if dead == pid {
-            return send(words, &Word::Ended { ended: ended(status) }, &[]).map_err(drop);
+        if fds.first().is_some_and(|fd| !fd.revents().is_empty()) {
+            let told = receive::<Command>(words).map_err(drop)?;
+            return Ok(told.map_or(Next::Closed, |(command, memory)| Next::Told(command, memory)));
         }
     }
 }
@@ -202,21 +201,6 @@ fn say_end(words: &OwnedFd, pid: Pid) -> Result<(), ()> {
 fn ended(status: WaitStatus) -> Ended {
     let signal = status.terminating_signal().map(Ended::Signal);
     signal.unwrap_or_else(|| Ended::Exit(status.exit_status().unwrap_or(0)))
-}
-
-/// The program is another's child; what it leaves behind comes here.
-fn reap_orphans(words: &OwnedFd) -> Result<(), ()> {
-    let a_moment = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-    loop {
-        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
-        let mut fds = [PollFd::new(words, PollFlags::IN)];
-        match poll(&mut fds, Some(&a_moment)) {
-            // Nothing more is said: this is the gateway's end of it.
-            Ok(1..) => return Ok(()),
-            Ok(0) | Err(Errno::INTR) => {}
-            Err(_) => return Err(()),
-        }
-    }
 }
 
 /// Copies files out of the memory that the gateway has filled, to where the sandbox sees them.
@@ -264,14 +248,14 @@ fn spawn(settings: &Settings, inside: &Inside, program: Option<[OwnedFd; 3]>) ->
     } else {
         spawn.arg(format!("{}/{}", root::program_folder(settings), settings.language.file_name()));
     }
-    environment(&mut spawn, settings.language);
+    environment(&mut spawn, settings);
     spawn.current_dir(root::work_folder(settings)).stdin(Stdio::null()).stdout(out).stderr(err);
     let child = spawn.spawn()?;
     i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("it has no id"))
 }
 
 /// Nothing of the host's environment; what programs expect, and one thread for each library that would take all cores.
-fn environment(spawn: &mut Spawn, language: Language) {
+fn environment(spawn: &mut Spawn, settings: &Settings) {
     spawn.env_clear().envs([
         ("PATH", "/usr/local/bin:/usr/bin:/bin"),
         ("HOME", "/work"),
@@ -279,9 +263,12 @@ fn environment(spawn: &mut Spawn, language: Language) {
         ("LANG", "C.UTF-8"),
         ("LC_ALL", "C.UTF-8"),
     ]);
-    if language == Language::Python {
+    if settings.egress {
+        spawn.envs(egress::environment());
+    }
+    if settings.language == Language::Python {
         spawn.envs(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"].map(|name| (name, "1")));
-        spawn.envs([("PYTHONUNBUFFERED", "1"), ("MPLBACKEND", "Agg"), ("MPLCONFIGDIR", "/tmp/matplotlib")]);
+        spawn.envs([("MPLBACKEND", "Agg"), ("MPLCONFIGDIR", "/tmp/matplotlib")]);
     }
 }
 
@@ -291,7 +278,7 @@ pub(super) fn become_zygote(settings: &Settings, socket: &OwnedFd) -> Result<Inf
     let place = root::build_bare(settings)?;
     confine::keep_only_the_right_to_enter()?;
     let filters =
-        if settings.wants(Layer::Seccomp)? { filter::bytes(settings.resources)? } else { Vec::new() };
+        if settings.wants(Layer::Seccomp)? { filter::bytes(settings.filter())? } else { Vec::new() };
     let told = serde_json::json!({
         "modules": settings.preload,
         "uid": UID,
@@ -305,9 +292,9 @@ pub(super) fn become_zygote(settings: &Settings, socket: &OwnedFd) -> Result<Inf
     });
     let handed_on = rustix::io::dup(socket).map_err(Refused::jail)?;
     let mut spawn = Spawn::new(place);
-    spawn.args(["-I", "-B", "-S", "-c", &format!("{DRIVER}\n{ZYGOTE}")]);
+    spawn.args(settings.language.flags()).args(["-S", "-c", &format!("{DRIVER}\n{ZYGOTE}")]);
     spawn.args([handed_on.as_raw_fd().to_string(), told.to_string()]);
-    environment(&mut spawn, settings.language);
+    environment(&mut spawn, settings);
     let null = OpenOptions::new().read(true).write(true).open("/dev/null").map_err(Refused::jail)?;
     let nulls = [null.try_clone(), null.try_clone()];
     let [Ok(out), Ok(err)] = nulls else { return Err(Refused::jail("there is no /dev/null")) };

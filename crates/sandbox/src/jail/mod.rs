@@ -6,6 +6,7 @@
 //! everything further inside; when the gateway dies, its socket closes, and the keeper ends the rest.
 
 mod confine;
+pub(crate) mod egress;
 pub(crate) mod filter;
 mod init;
 mod keeper;

@@ -13,6 +13,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::filter;
 use crate::profile::Fault;
 use crate::{Ended, Language, Layer, Limits, Profile, Refused, Resources, Root, Start};
 
@@ -32,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) start: Start,
     pub(crate) preload: Vec<String>,
     pub(crate) layers: BTreeSet<Layer>,
+    /// Whether there is a way out, by sockets that are handed out.
+    pub(crate) egress: bool,
     pub(crate) fault: Option<(Layer, Fault)>,
     /// Names the nursery on this machine, and every cgroup of its sandboxes.
     pub(crate) name: String,
@@ -50,6 +53,7 @@ impl Settings {
             start: profile.start,
             preload: profile.preload.clone(),
             layers: profile.layers().clone(),
+            egress: profile.egress.is_some(),
             fault: profile.fault,
             name,
             host_uids,
@@ -69,6 +73,11 @@ impl Settings {
 
     pub(crate) fn has(&self, layer: Layer) -> bool {
         self.layers.contains(&layer)
+    }
+
+    /// What its filter depends on.
+    pub(crate) fn filter(&self) -> filter::Kind {
+        filter::Kind { resources: self.resources, egress: self.egress }
     }
 
     /// Whether an interpreter with its modules waits to be forked.
@@ -109,8 +118,8 @@ pub(crate) enum News {
 #[derive(Deserialize, Serialize)]
 pub(crate) enum Word {
     Refused(Refused),
-    /// It is confined. With it: the folder of artifacts; where an interpreter is to be forked into it, its namespaces and its
-    /// Landlock rules.
+    /// It is confined. With it: the folder of artifacts; its namespaces; where there is a way out, the sockets that listen in it;
+    /// where an interpreter is to be forked into them, its Landlock rules.
     Ready {
         landlock_abi: u32,
     },

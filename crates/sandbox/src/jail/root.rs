@@ -66,10 +66,10 @@ pub(super) fn build(settings: &Settings) -> Result<Place, Refused> {
         });
     }
     let interpreter = interpreter(settings.language, base.path())?;
-    assemble(&base).map_err(layer)?;
+    assemble(&base, settings.egress).map_err(layer)?;
     let given = work_folders(settings).map_err(layer)?;
     // While the host's own is still there: without one in full view the kernel refuses (`fs/namespace.c`, mount_too_revealing).
-    process_table("subset=pid").map_err(layer)?;
+    process_table("subset=pid").map_err(|error| Refused::new(Layer::PidNamespace.as_str(), error))?;
     enter(&["/program", "/dev"]).map_err(layer)?;
     let writable = vec!["/work", "/tmp", "/dev/shm", "/artifacts"];
     Ok(Place { readable: vec!["/"], writable, given, artifacts: "/artifacts", interpreter })
@@ -84,7 +84,7 @@ pub(super) fn build_bare(settings: &Settings) -> Result<&'static str, Refused> {
         return interpreter(settings.language, Path::new("/"));
     }
     let interpreter = interpreter(settings.language, base.path())?;
-    assemble(&base)
+    assemble(&base, settings.egress)
         .and_then(|()| tmpfs("tmp", 16 << 20, 1000, "700"))
         .and_then(|()| process_table(""))
         .and_then(|()| enter(&["/dev"]))
@@ -144,7 +144,7 @@ impl Base {
 /// The folders that a sandbox has itself, whatever its root is made of.
 const OWN_FOLDERS: [&str; 8] = ["etc", "proc", "dev", "work", "tmp", "program", "artifacts", "run"];
 
-fn assemble(base: &Base) -> io::Result<()> {
+fn assemble(base: &Base, egress: bool) -> io::Result<()> {
     // Found before the new root covers the folder that it stands on.
     let entries = base.entries()?;
     tmpfs(SITE, 8 << 20, 400, "755")?;
@@ -156,7 +156,7 @@ fn assemble(base: &Base) -> io::Result<()> {
     if !Path::new("var").exists() {
         fs::create_dir("var")?;
     }
-    fill_etc(base)?;
+    fill_etc(base, egress)?;
     devices()
 }
 
@@ -251,11 +251,15 @@ fn link_or_overlay(from: &Path, name: &Path) -> io::Result<()> {
     }
 }
 
-fn fill_etc(base: &Base) -> io::Result<()> {
+fn fill_etc(base: &Base, egress: bool) -> io::Result<()> {
     fs::write("etc/passwd", "sandbox:x:1000:1000::/work:/usr/bin/bash\n")?;
     fs::write("etc/group", "sandbox:x:1000:\n")?;
     fs::write("etc/hosts", "127.0.0.1 localhost sandbox\n::1 localhost\n")?;
-    fs::write("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n")?;
+    let hosts = if egress { "files dns" } else { "files" };
+    fs::write("etc/nsswitch.conf", format!("passwd: files\ngroup: files\nhosts: {hosts}\n"))?;
+    if egress {
+        fs::write("etc/resolv.conf", "nameserver 127.0.0.1\noptions timeout:5 attempts:1\n")?;
+    }
     let theirs = base.path().join("etc");
     if !base.is_host {
         return if theirs.is_dir() {

@@ -15,8 +15,12 @@ def check(layer, result):
         raise Refused(layer, os.strerror(ctypes.get_errno()))
 
 
-def enter(layer, namespaces):
-    for namespace in namespaces:
+# Of the namespaces of the user, mounts, network, IPC, host name and cgroups, in the order in which they come.
+LAYERS = ["user_namespace", "own_root", "network_namespace"] + ["other_namespaces"] * 3
+
+
+def enter(layers, namespaces):
+    for layer, namespace in zip(layers, namespaces, strict=True):
         check(layer, libc.setns(namespace, 0))
 
 
@@ -45,7 +49,7 @@ class Filter(ctypes.Structure):  # struct sock_fprog
 
 
 def confine(told, filters, namespaces, rules):
-    enter("other_namespaces", namespaces)
+    enter(LAYERS, namespaces)
     become_nobody(told["uid"])
     os.chdir(told["work"])
     os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
@@ -100,7 +104,7 @@ def fork(told, filters, number, descriptors, talk):
     namespaces, rest = descriptors[1:7], descriptors[7:]
     rules = rest.pop(0) if told["landlock"] else -1
     control, out, err = rest
-    enter("pid_namespace", descriptors[:1])
+    enter(["pid_namespace"], descriptors[:1])
     pid = os.fork()
     if pid == 0:
         try:

@@ -12,6 +12,7 @@ use super::cgroup::{Cgroup, Usage};
 use super::nursery::Note;
 use super::part::{Outputs, Part, Then};
 use super::slot::Slot;
+use crate::egress::{Egress, Totals};
 use crate::jail::filter;
 use crate::{Ended, Layer, Outcome, Program, Receipt, Refused, Resources, Used, Watch};
 
@@ -46,7 +47,8 @@ impl Slot {
         outputs.drain_ready(&self.stdout, &self.stderr);
         let usage = self.life.cgroup.as_ref().map(Cgroup::usage).unwrap_or_default();
         let collected = artifacts::collect(&self.artifacts, &self.profile.limits);
-        let outcome = self.outcome(part, outputs, usage, collected, false)?;
+        let totals = self.way_out.as_ref().map(Egress::totals).unwrap_or_default();
+        let outcome = self.outcome(part, outputs, (usage, totals), collected, false)?;
         Ok((outcome, Some(self)))
     }
 
@@ -54,6 +56,10 @@ impl Slot {
         self.life.kill();
         outputs.drain(&self.stdout, &self.stderr).await;
         let is_dead = self.life.ended().await;
+        let totals = match self.way_out.take() {
+            Some(way_out) => way_out.stop().await,
+            None => Totals::default(),
+        };
         let collected = artifacts::collect(&self.artifacts, &self.profile.limits);
         let mut usage = Usage::default();
         let mut is_removed = true;
@@ -67,7 +73,7 @@ impl Slot {
         if self.profile.resources == Resources::RlimitsOnly {
             usage = self.counted(part.used).await;
         }
-        self.outcome(part, outputs, usage, collected, is_dead && is_removed)
+        self.outcome(part, outputs, (usage, totals), collected, is_dead && is_removed)
     }
 
     /// What those who reaped its processes say that they used.
@@ -92,22 +98,22 @@ impl Slot {
         &self,
         part: Part,
         outputs: Outputs,
-        usage: Usage,
+        (usage, totals): (Usage, Totals),
         collected: Collected,
         nothing_left: bool,
     ) -> Result<Outcome, Refused> {
         let was_killed = matches!(part.ended, Ended::Signal(libc::SIGKILL) | Ended::Exit(137));
         let ended = if was_killed && usage.was_out_of_memory { Ended::OutOfMemory } else { part.ended };
         let has_filter = self.profile.has(Layer::Seccomp);
-        let filter = if has_filter { filter::fingerprint(self.profile.resources)? } else { String::new() };
+        let filter = if has_filter { filter::fingerprint(self.profile.filter())? } else { String::new() };
         let used = Used {
             wall_us: microseconds(part.wall),
             cpu_us: microseconds(usage.cpu),
             memory_peak_bytes: usage.memory_peak_bytes,
             processes_peak: usage.processes_peak,
             output_bytes: outputs.stdout.total() + outputs.stderr.total(),
-            egress_bytes_up: 0,
-            egress_bytes_down: 0,
+            egress_bytes_up: totals.bytes_up,
+            egress_bytes_down: totals.bytes_down,
         };
         let receipt = Receipt {
             backend: "process".to_owned(),
@@ -116,7 +122,7 @@ impl Slot {
             resources: self.counter.to_owned(),
             host_uid: self.host_uid,
             filter,
-            egress: Vec::new(),
+            egress: self.profile.egress.as_ref().map(|way_out| way_out.rules.texts()).unwrap_or_default(),
             used,
             nothing_left,
         };

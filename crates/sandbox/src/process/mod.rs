@@ -15,6 +15,7 @@ mod slot;
 mod verify;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,9 @@ use crate::backend::{Backend, Kernel};
 use crate::{Language, Outcome, Profile, Program, Refused, Watch};
 use pool::Pool;
 use slot::Slot;
+
+/// How long a program may run before its sandbox is replaced; where it ends sooner, that is when.
+const REPLACE_AFTER: Duration = Duration::from_millis(20);
 
 /// The built-in backend for one profile.
 pub(crate) struct Process {
@@ -49,7 +53,15 @@ impl Backend for Process {
         watch: Arc<dyn Watch>,
         cancelled: CancellationToken,
     ) -> Result<Outcome, Refused> {
-        self.pool.take().await?.run(program, watch, cancelled).await
+        let slot = self.pool.take().await?;
+        let run = slot.run(program, watch, cancelled);
+        tokio::pin!(run);
+        let ended = tokio::time::timeout(REPLACE_AFTER, &mut run).await;
+        self.pool.replace();
+        match ended {
+            Ok(outcome) => outcome,
+            Err(_still_running) => run.await,
+        }
     }
 
     async fn close(&self) {

@@ -2,9 +2,10 @@
 //! any more.
 
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::net::unix::pipe;
 use tokio::task::spawn_blocking;
@@ -15,6 +16,8 @@ use super::capture::Capture;
 use super::frames::Frame;
 use super::nursery::Note;
 use super::slot::{Slot, hear};
+use crate::egress::{self, Decision, Outside, Unrecorded};
+use crate::jail::egress::AUTHORITIES_FILE;
 use crate::jail::orders::{Command, Word};
 use crate::{Ended, Language, Profile, Program, Refused, Stream, Watch};
 
@@ -108,6 +111,7 @@ impl Slot {
         let limits = &self.profile.limits;
         let wall = program.wall_max.map_or(limits.wall, |wall| wall.min(limits.wall));
         let is_python = self.profile.language == Language::Python;
+        self.open_way_out(&outputs.watch)?;
         self.hand_over(program, then).await?;
         let began = Instant::now();
         let ended = |ended| Part { ended, value: None, wall: began.elapsed(), goes_on: false, used: None };
@@ -157,6 +161,22 @@ impl Slot {
         }
     }
 
+    /// Begins to answer what the program sends out, by the rules and under the eyes of whoever watches it.
+    fn open_way_out(&mut self, watch: &Arc<dyn Watch>) -> Result<(), Refused> {
+        let Some(declared) = &self.profile.egress else { return Ok(()) };
+        self.watched.set(watch.clone());
+        // A session's way out stays open from one program to the next.
+        let Some(listeners) = self.listeners.take() else { return Ok(()) };
+        let (resolver, trust) = (declared.resolver.clone(), declared.trust.clone());
+        let outside = Outside { resolver, trust, watch: self.watched.clone() };
+        let served = egress::serve(listeners, declared.rules.clone(), outside);
+        let served = served.map_err(|error| Refused::new("egress", error))?;
+        let trusted = [system_authorities(), served.ca_pem().map(str::to_owned)];
+        self.trusted = Some(trusted.into_iter().flatten().collect());
+        self.way_out = Some(served);
+        Ok(())
+    }
+
     /// Files first, then the program.
     async fn hand_over(&mut self, program: Program, then: Then) -> Result<(), Refused> {
         let files = program.files.into_iter().map(|file| (format!("in/{}", file.name), file.bytes));
@@ -165,10 +185,15 @@ impl Slot {
         if language != Language::Python {
             files.push((language.file_name().to_owned(), program.source.clone().into_bytes()));
         }
+        if let Some(trusted) = self.trusted.take() {
+            files.push((AUTHORITIES_FILE.to_owned(), trusted.into_bytes()));
+        }
         if !files.is_empty() {
             self.write(files).await?;
         }
-        self.words.send(&Command::Start, &[]).await.map_err(Refused::jail)?;
+        if !std::mem::replace(&mut self.is_started, true) {
+            self.words.send(&Command::Start, &[]).await.map_err(Refused::jail)?;
+        }
         if language == Language::Python {
             let length = u32::try_from(program.source.len());
             let length = length.map_err(|_| Refused::new("input", "the program is too long"))?;
@@ -189,6 +214,33 @@ impl Slot {
             (Word::Written, _) => Ok(()),
             _ => Err(Refused::jail("its first process spoke out of turn")),
         }
+    }
+}
+
+/// Whom programs trust on this machine, as one text; none where it is not where it is on most.
+fn system_authorities() -> Option<String> {
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"]
+        .iter()
+        .find_map(|path| std::fs::read_to_string(path).ok())
+}
+
+/// Who watches the program that runs now.
+#[derive(Default)]
+pub(super) struct Watched(Mutex<Option<Arc<dyn Watch>>>);
+
+impl Watched {
+    fn set(&self, watch: Arc<dyn Watch>) {
+        if let Ok(mut current) = self.0.lock() {
+            *current = Some(watch);
+        }
+    }
+}
+
+#[async_trait]
+impl egress::Watch for Watched {
+    async fn decided(&self, decision: &Decision) -> Result<(), Unrecorded> {
+        let current = self.0.lock().map_err(|_| Unrecorded)?.clone();
+        current.ok_or(Unrecorded)?.decided(decision).await
     }
 }
 

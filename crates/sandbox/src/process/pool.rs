@@ -37,16 +37,19 @@ impl Pool {
 
     /// A sandbox for one program: one that waits, or one that is built now.
     pub(super) async fn take(self: &Arc<Self>) -> Result<Slot, Refused> {
-        let waiting = self.take_ready();
-        let slot = match waiting {
-            Some(slot) => slot,
-            None => self.build().await?,
-        };
+        match self.take_ready() {
+            Some(slot) => Ok(slot),
+            None => self.build().await,
+        }
+    }
+
+    /// Builds another in place of one that was taken. A little later and not now: moving a process into a cgroup may keep every
+    /// other change of cgroups waiting, and whoever took one wants its own removed soon.
+    pub(super) fn replace(self: &Arc<Self>) {
         if self.profile.ready > 0 {
             let pool = self.clone();
             tokio::spawn(async move { pool.refill().await });
         }
-        Ok(slot)
     }
 
     /// Builds as many as are to wait; the first that cannot be built says why.

@@ -16,12 +16,16 @@ use tokio::time::timeout;
 use super::cgroup::Cgroup;
 use super::frames::{Frame, Frames};
 use super::nursery::{Note, Nursery, Socket};
+use super::part::Watched;
 use super::verify;
+use crate::egress::{Egress, Listeners};
 use crate::jail::orders::Word;
 use crate::{Language, Profile, Refused, Resources};
 
 /// How long building a sandbox may take.
 const SETUP_MAX: Duration = Duration::from_secs(20);
+/// How many namespaces a sandbox hands out.
+const NAMESPACES: usize = 7;
 /// How long the end of a sandbox may take, once it is killed.
 const END_MAX: Duration = Duration::from_secs(5);
 
@@ -36,9 +40,21 @@ pub(super) struct Slot {
     pub(super) stdout: pipe::Receiver,
     pub(super) stderr: pipe::Receiver,
     pub(super) artifacts: OwnedFd,
+    /// What listens in the sandbox's network, until a program comes.
+    pub(super) listeners: Option<Listeners>,
+    /// The way out, once a program has come.
+    pub(super) way_out: Option<Egress>,
+    /// Who watches what goes out.
+    pub(super) watched: Arc<Watched>,
+    /// Whom the program is to trust, until that is written for it.
+    pub(super) trusted: Option<String>,
+    /// Held so that taking them down, which waits for all processors, is not part of its processes' end.
+    pub(super) namespaces: Vec<OwnedFd>,
     pub(super) life: Life,
     pub(super) host_uid: u32,
     pub(super) landlock_abi: u32,
+    /// Whether a program has come.
+    pub(super) is_started: bool,
     /// Who counts resources.
     pub(super) counter: &'static str,
     built: Instant,
@@ -111,6 +127,11 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.nursery.strike_off(self.number);
+        let namespaces = std::mem::take(&mut self.namespaces);
+        // Outside a runtime whoever drops this waits for it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn_blocking(move || drop(namespaces));
+        }
     }
 }
 
@@ -139,10 +160,12 @@ async fn build(profile: Arc<Profile>, nursery: Arc<Nursery>) -> Result<Slot, Ref
     let artifacts = handed_out.next().ok_or_else(|| Refused::jail("it has no folder of artifacts"))?;
     // What is looked at is what the program will run in: the interpreter where that is there first, else the process that
     // starts it and whose confinement it inherits.
+    let mut handed_out: Vec<OwnedFd> = handed_out.collect();
+    let listeners = if profile.egress.is_some() { Some(take_listeners(&mut handed_out)?) } else { None };
+    let namespaces = handed_out;
     let pid = if forks {
-        let entered: Vec<OwnedFd> = handed_out.collect();
         let [out, err, control] = &theirs;
-        let along = entered.iter().chain([control, out, err]).map(OwnedFd::as_fd);
+        let along = namespaces.iter().chain([control, out, err]).map(OwnedFd::as_fd);
         nursery.fork(number, &along.collect::<Vec<BorrowedFd<'_>>>()).await?;
         match notes.recv().await {
             Some(Note::Forked { pidfd }) => life.attach(&pidfd).await?,
@@ -172,12 +195,35 @@ async fn build(profile: Arc<Profile>, nursery: Arc<Nursery>) -> Result<Slot, Ref
         stdout,
         stderr,
         artifacts,
+        listeners,
+        way_out: None,
+        watched: Arc::default(),
+        trusted: None,
+        namespaces,
         life,
         host_uid,
         landlock_abi,
+        is_started: false,
         counter,
         built,
     })
+}
+
+/// The sockets that listen in the sandbox's network, which stand behind its namespaces.
+fn take_listeners(handed_out: &mut Vec<OwnedFd>) -> Result<Listeners, Refused> {
+    let listening = handed_out.split_off(NAMESPACES.min(handed_out.len()));
+    let mut listening = listening.into_iter();
+    let mut next = || listening.next().ok_or_else(|| Refused::jail("a socket is missing"));
+    let listeners = Listeners {
+        proxy: Some(next()?.into()),
+        http: Some(next()?.into()),
+        tls: Some(next()?.into()),
+        dns_tcp: Some(next()?.into()),
+        dns_udp: Some(next()?.into()),
+    };
+    // Where an interpreter is forked, its Landlock rules stand last.
+    handed_out.extend(listening);
+    Ok(listeners)
 }
 
 async fn make_cgroup(profile: &Arc<Profile>, name: String) -> Result<Option<Cgroup>, Refused> {
