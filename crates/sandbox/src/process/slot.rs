@@ -101,10 +101,6 @@ impl Life {
 impl Drop for Life {
     fn drop(&mut self) {
         self.kill();
-        if let Some(mut cgroup) = self.cgroup.take() {
-            // Its processes are dying; whoever drops this does not wait for that.
-            std::thread::spawn(move || cgroup.remove());
-        }
     }
 }
 
