@@ -365,7 +365,10 @@ fn step_bytes(step: &sock_filter) -> [u8; 8] {
 /// Memory that belongs to no process's address space, and so to no limit but a cgroup's.
 const UNCOUNTED: [i64; 4] = [libc::SYS_memfd_create, libc::SYS_shmget, libc::SYS_msgget, libc::SYS_semget];
 
-fn programs(kind: Kind) -> Result<[BpfProgram; 3], seccompiler::BackendError> {
+/// How many programs the filter is made of.
+pub(crate) const PROGRAMS: usize = 3;
+
+fn programs(kind: Kind) -> Result<[BpfProgram; PROGRAMS], seccompiler::BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let errno = |code: i32| SeccompAction::Errno(code.unsigned_abs());
     let build = |rules: Rules,
