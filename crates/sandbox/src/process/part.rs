@@ -112,11 +112,17 @@ impl Slot {
         let wall = program.wall_max.map_or(limits.wall, |wall| wall.min(limits.wall));
         let is_python = self.profile.language == Language::Python;
         self.open_way_out(&outputs.watch)?;
-        self.hand_over(program, then).await?;
         let began = Instant::now();
         let ended = |ended| Part { ended, value: None, wall: began.elapsed(), goes_on: false, used: None };
         let deadline = tokio::time::sleep(wall);
         tokio::pin!(deadline);
+        // A session's earlier program may have left nobody there to take the next.
+        tokio::select! {
+            biased;
+            () = cancelled.cancelled() => return Ok(ended(Ended::Cancelled)),
+            () = &mut deadline => return Ok(ended(Ended::Timeout)),
+            handed_over = self.hand_over(program, then) => handed_over?,
+        }
         let (mut stdout_is_open, mut stderr_is_open, mut driver_is_there) = (true, true, is_python);
         loop {
             tokio::select! {
@@ -138,6 +144,13 @@ impl Slot {
                     // It is gone without a word: whoever reaps it says how.
                     _ => driver_is_there = false,
                 },
+                // Before the news of its death, which the kernel may bring first: it says how the program ended.
+                word = hear(&self.words) => match word {
+                    Ok((Word::Ended { ended: how }, _)) => return Ok(ended(how)),
+                    Ok(_) => {}
+                    Err(refused) if refused.layer == "jail" => return Ok(ended(Ended::Signal(libc::SIGKILL))),
+                    Err(refused) => return Err(refused),
+                },
                 note = self.notes.recv() => return match note {
                     Some(Note::ProgramEnded { code, cpu_us, memory_peak_bytes }) => {
                         let how = if code < 0 { Ended::Signal(-code) } else { Ended::Exit(code) };
@@ -147,12 +160,6 @@ impl Slot {
                     // Its first process was killed, by the kernel for want of memory for one.
                     Some(_) => Ok(ended(Ended::Signal(libc::SIGKILL))),
                     None => Err(Refused::jail("the nursery is gone")),
-                },
-                word = hear(&self.words) => match word {
-                    Ok((Word::Ended { ended: how }, _)) => return Ok(ended(how)),
-                    Ok(_) => {}
-                    Err(refused) if refused.layer == "jail" => return Ok(ended(Ended::Signal(libc::SIGKILL))),
-                    Err(refused) => return Err(refused),
                 },
             }
             if outputs.is_over() {
