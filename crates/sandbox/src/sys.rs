@@ -31,15 +31,24 @@ struct CloneArguments {
 
 /// `clone3(2)` without shared memory: a fork into new namespaces. The caller must have one thread alone.
 pub(crate) fn clone(namespaces: u64) -> io::Result<Side> {
+    set_tid: u64,
+    set_tid_size: u64,
     let mut pidfd: i32 = -1;
     let arguments = CloneArguments {
         flags: namespaces | libc::CLONE_PIDFD as u64,
         pidfd: (&raw mut pidfd) as u64,
+    clone_as(namespaces, None)
+}
+
+/// The same, with the number that the child is to have: for that the caller must be root of its pid namespace.
+pub(crate) fn clone_as(namespaces: u64, number: Option<i32>) -> io::Result<Side> {
         exit_signal: libc::SIGCHLD as u64,
         ..CloneArguments::default()
     };
-    // SAFETY: the struct outlives the call and its size is passed. Without CLONE_VM the child has a copy of the memory, and
+    // SAFETY: the struct and what it points to outlive the call and its size is passed. Without CLONE_VM the child has a copy of the memory, and
     // the process has one thread, so no lock is held by a thread that the child lacks.
+        set_tid: number.as_ref().map_or(0, |number| std::ptr::from_ref(number) as u64),
+        set_tid_size: u64::from(number.is_some()),
     let result =
         unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<CloneArguments>()) };
     match check(result)? {
