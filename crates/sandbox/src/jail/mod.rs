@@ -14,6 +14,8 @@ mod nursery;
 pub(crate) mod orders;
 mod root;
 
+pub(crate) use confine::raise_open_files;
+
 /// What the jail is called in the process table.
 pub(crate) const JAIL_NAME: &str = "ringfence-jail";
 /// The user inside: never 0.
