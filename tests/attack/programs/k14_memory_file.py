@@ -1,4 +1,9 @@
-memory = os.memfd_create("x", 0)
+try:
+    memory = os.memfd_create("x", 0)
+except OSError:
+    say("reached nothing, since there are no files in memory" if GIVEN["control"] else "refused rights by executing a memory file")
+    say("tried")
+    os._exit(0)
 os.write(memory, open("/usr/bin/cat", "rb").read())
 read, write = os.pipe()
 pid = os.fork()

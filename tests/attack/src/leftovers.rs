@@ -112,7 +112,10 @@ impl Census {
     fn difference(&self, now: &Self) -> String {
         let changed = |before: &BTreeMap<String, usize>, now: &BTreeMap<String, usize>| {
             let changed = now.iter().filter(|(name, count)| before.get(*name) != Some(count));
-            changed.map(|(name, count)| format!("{name} {} -> {count}", before.get(name).unwrap_or(&0))).collect::<Vec<_>>().join(", ")
+            changed
+                .map(|(name, count)| format!("{name} {} -> {count}", before.get(name).unwrap_or(&0)))
+                .collect::<Vec<_>>()
+                .join(", ")
         };
         format!(
             "processes [{}], descriptors [{}], cgroups {} -> {}, mounts {} -> {}, networks {} -> {}, segments {} -> {}",
@@ -164,8 +167,9 @@ fn cgroups(prefix: &str) -> BTreeSet<String> {
 pub(crate) fn is_running(word: &str) -> bool {
     parents().keys().any(|pid| {
         *pid != std::process::id()
-            && fs::read(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|text| text.split(|byte| *byte == 0).next().is_some_and(|first| first == word.as_bytes()))
+            && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|text| {
+                text.split(|byte| *byte == 0).next().is_some_and(|first| first == word.as_bytes())
+            })
     })
 }
 
@@ -192,10 +196,15 @@ async fn growth(stage: &Stage, target: &Target) -> Result<String, String> {
         let source = match number % 4 {
             0 => "print(1)",
             1 => "import os\nif os.fork() == 0:\n    os.setsid()\n    import time; time.sleep(60)",
-            2 => "import os, socket\na, b = socket.socketpair()\nfor fd in (0, 1, 2, 3, a.fileno(), os.open('/proc/self/ns/net', 0), os.open('/work', 0)):\n    for s in (a, socket.socket(fileno=os.dup(3))):\n        socket.send_fds(s, [b'x'], [fd])\nos.kill(os.getpid(), 9)",
-            _ => "import ctypes\nlibc = ctypes.CDLL(None)\nlibc.shmget(0, 4096, 0o1600)\nlibc.msgget(0, 0o1600)\nlibc.semget(0, 1, 0o1600)\nraise SystemExit(3)",
+            2 => {
+                "import os, socket\na, b = socket.socketpair()\nfor fd in (0, 1, 2, 3, a.fileno(), os.open('/proc/self/ns/net', 0), os.open('/work', 0)):\n    for s in (a, socket.socket(fileno=os.dup(3))):\n        socket.send_fds(s, [b'x'], [fd])\nos.kill(os.getpid(), 9)"
+            }
+            _ => {
+                "import ctypes\nlibc = ctypes.CDLL(None)\nlibc.shmget(0, 4096, 0o1600)\nlibc.msgget(0, 0o1600)\nlibc.semget(0, 1, 0o1600)\nraise SystemExit(3)"
+            }
         };
-        let outcome = run(&target.sandbox, source).await.map_err(|refused| format!("run {number}: {refused}"))?;
+        let outcome =
+            run(&target.sandbox, source).await.map_err(|refused| format!("run {number}: {refused}"))?;
         ensure(outcome.receipt.nothing_left, || format!("run {number}: something is left"))?;
     }
     let took = began.elapsed();
@@ -225,7 +234,8 @@ async fn killed(target: &Target, with_group: bool) -> Result<String, String> {
     let is_there = wait_until(|| is_running(&name)).await;
     let prefix = format!("ringfence-{}-", gateway.id());
     let had = cgroups(&prefix).len();
-    let killed = if with_group { kill_process_group(pid, Signal::KILL) } else { kill_process(pid, Signal::KILL) };
+    let killed =
+        if with_group { kill_process_group(pid, Signal::KILL) } else { kill_process(pid, Signal::KILL) };
     let _reaped = gateway.wait();
     killed.map_err(|error| error.to_string())?;
     ensure(is_there, || "control: its program did not run".to_owned())?;
@@ -246,7 +256,11 @@ async fn killed(target: &Target, with_group: bool) -> Result<String, String> {
         });
     }
     ensure(left.is_empty(), || {
-        format!("{} cgroups are left, of {had}, and no later gateway removes them: {:?}", left.len(), left.first())
+        format!(
+            "{} cgroups are left, of {had}, and no later gateway removes them: {:?}",
+            left.len(),
+            left.first()
+        )
     })?;
     Ok(format!("dead after {} ms", took.as_millis()))
 }
@@ -262,7 +276,9 @@ pub(crate) fn be_a_gateway(told: &str) -> ExitCode {
         let sandbox = Sandbox::new(profile);
         sandbox.warm().await.unwrap();
         println!("up");
-        let source = format!("import os\nos.setsid() if os.fork() == 0 else None\nos.execv('/usr/bin/sleep', ['{name}', '60'])");
+        let source = format!(
+            "import os\nos.setsid() if os.fork() == 0 else None\nos.execv('/usr/bin/sleep', ['{name}', '60'])"
+        );
         let (one, other) = tokio::join!(run(&sandbox, source.clone()), run(&sandbox, source));
         drop((one, other));
     });

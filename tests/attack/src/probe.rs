@@ -56,8 +56,6 @@ pub(crate) struct Probe {
     pub(crate) title: &'static str,
     pub(crate) program: &'static str,
     pub(crate) control: Control,
-    /// What may be reached, and why that is no hole: `(backend or empty, beginning of WHAT, reason)`.
-    pub(crate) allowed: &'static [(&'static str, &'static str, &'static str)],
     /// Tried inside a network of traps alone.
     pub(crate) needs_network: bool,
 }

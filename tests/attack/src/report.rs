@@ -38,7 +38,9 @@ pub(crate) fn list(arguments: &Arguments) -> ExitCode {
         }
     }
     if arguments.json {
-        records.iter().for_each(|record| println!("{}", serde_json::to_string(record).unwrap()));
+        for record in &records {
+            println!("{}", serde_json::to_string(record).unwrap());
+        }
     } else {
         matrix(&records);
     }
@@ -54,7 +56,8 @@ fn play(arguments: &Arguments, user: &str, is_root: bool) -> (Vec<Record>, Optio
     let file = folder.path().join("canary.txt");
     write(&file, &format!("{prefix}-host-file-{}\n", random()), 0o644);
     let below_usr = is_root.then(|| {
-        let below = tempfile::Builder::new().prefix("ringfence-attack-").tempdir_in("/usr/local/share").unwrap();
+        let below =
+            tempfile::Builder::new().prefix("ringfence-attack-").tempdir_in("/usr/local/share").unwrap();
         fs::set_permissions(below.path(), open_to_all(0o755)).unwrap();
         write(&below.path().join("canary.txt"), &format!("{prefix}-host-root-{}\n", random()), 0o600);
         below
@@ -103,7 +106,14 @@ fn play(arguments: &Arguments, user: &str, is_root: bool) -> (Vec<Record>, Optio
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let records = lines.map_while(Result::ok).filter_map(|line| {
         let record: Record = serde_json::from_str(&line).ok()?;
-        eprintln!("  {:5} {:17} {:4} {:>6} ms  {}", record.id, record.target, record.user, record.milliseconds, word(&record.verdict));
+        eprintln!(
+            "  {:5} {:17} {:4} {:>6} ms  {}",
+            record.id,
+            record.target,
+            record.user,
+            record.milliseconds,
+            word(&record.verdict)
+        );
         Some(record)
     });
     let records = records.collect();
@@ -121,7 +131,8 @@ fn copy_tables(from: &Path, to: &Path) {
 }
 
 fn words(executable: &Path, arguments: &Arguments, role: &str, told: &str) -> Vec<String> {
-    let mut words = vec![executable.display().to_string(), format!("--role={role}"), format!("--told={told}")];
+    let mut words =
+        vec![executable.display().to_string(), format!("--role={role}"), format!("--told={told}")];
     words.extend(arguments.fast.then(|| "--fast".to_owned()));
     words.extend(arguments.bless.then(|| "--bless".to_owned()));
     words.extend(arguments.only.iter().map(|only| format!("--only={only}")));
@@ -159,11 +170,13 @@ fn matrix(records: &[Record]) {
         }
         rows.entry(&record.id).or_default().insert(column, record);
     }
-    println!("\n{:6}{:44}{}", "", "", columns.iter().map(|name| format!("{name:25}")).collect::<String>());
+    let in_columns =
+        |cells: Vec<&str>| cells.iter().map(|cell| format!("{cell:25}")).collect::<Vec<_>>().concat();
+    println!("\n{:6}{:44}{}", "", "", in_columns(columns.iter().map(String::as_str).collect()));
     for (id, row) in &rows {
         let title = row.values().next().map_or("", |record| record.title.as_str());
         let cells = columns.iter().map(|column| row.get(column).map_or("-", |record| word(&record.verdict)));
-        println!("{id:6}{title:44}{}", cells.map(|cell| format!("{cell:25}")).collect::<String>());
+        println!("{id:6}{title:44}{}", in_columns(cells.collect()));
     }
     let mut notes: BTreeMap<(&str, &str, &str), Vec<String>> = BTreeMap::new();
     for record in records.iter().filter(|record| !why(&record.verdict).is_empty()) {
@@ -180,12 +193,14 @@ fn matrix(records: &[Record]) {
 fn conclude(records: &[Record], broken: &[String]) -> ExitCode {
     let count = |wanted: &str| records.iter().filter(|record| word(&record.verdict) == wanted).count();
     let (held, holes, failed) = (count("held"), count("HOLE"), count("control failed"));
-    println!(
+    eprintln!(
         "\n{held} held, {holes} holes, {failed} controls failed, {} not applicable, {} not yet",
         count("not applicable"),
         count("not yet")
     );
-    broken.iter().for_each(|why| println!("{why}"));
+    for why in broken {
+        eprintln!("{why}");
+    }
     let is_good = holes == 0 && failed == 0 && held > 0 && broken.is_empty();
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

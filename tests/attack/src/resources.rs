@@ -34,14 +34,38 @@ pub(crate) async fn play(_: &mut Stage, target: &Target, id: &str) -> Verdict {
 /// Each takes memory in a way of its own, as long as it gets some, and says how much.
 const BOMBS: &[(&str, &str)] = &[
     ("heap", "kept = []\nwhile True: kept.append(bytearray(4 << 20)); tell(4)"),
-    ("mmap", "import mmap\nkept = []\nwhile True:\n    m = mmap.mmap(-1, 4 << 20); m.write(b'x' * (4 << 20)); kept.append(m); tell(4)"),
-    ("tmpfs", "for folder in ('/work', '/tmp', '/dev/shm', '/artifacts'):\n    try:\n        f = open(folder + '/x', 'wb')\n        while True: f.write(b'x' * (1 << 20)); f.flush(); tell(1)\n    except OSError: pass"),
-    ("memfd", "import os\nkept = []\nwhile True:\n    fd = os.memfd_create('x'); kept.append(fd); os.write(fd, b'x' * (4 << 20)); tell(4)"),
-    ("segments", "import ctypes\nlibc = ctypes.CDLL(None); libc.shmat.restype = ctypes.c_void_p\nwhile True:\n    s = libc.shmget(0, 4 << 20, 0o1600)\n    if s < 0: break\n    ctypes.memset(libc.shmat(s, None, 0), 1, 4 << 20); tell(4)"),
-    ("pipes", "import fcntl, os\nkept = []\nwhile True:\n    r, w = os.pipe(); kept += [r, w]\n    try: fcntl.fcntl(w, 1031, 1 << 20)\n    except OSError: pass\n    os.set_blocking(w, False)\n    try:\n        while True: os.write(w, b'x' * 65536); tell(1 / 16)\n    except BlockingIOError: pass"),
-    ("sockets", "import socket\nkept = []\nwhile True:\n    a, b = socket.socketpair(); kept += [a, b]; a.setblocking(False)\n    try:\n        while True: a.send(b'x' * 65536); tell(1 / 16)\n    except BlockingIOError: pass"),
-    ("page tables", "import ctypes, mmap\nm = mmap.mmap(-1, 200 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)\nfor at in range(0, 200 << 30, 2 << 20):\n    m[at]; tell(4 / 1024)"),
-    ("children", "import os\nfor _ in range(40):\n    if os.fork() == 0:\n        kept = []\n        while True: kept.append(bytearray(4 << 20)); tell(4)\nos.wait()\nimport time; time.sleep(3)"),
+    (
+        "mmap",
+        "import mmap\nkept = []\nwhile True:\n    m = mmap.mmap(-1, 4 << 20); m.write(b'x' * (4 << 20)); kept.append(m); tell(4)",
+    ),
+    (
+        "tmpfs",
+        "for folder in ('/work', '/tmp', '/dev/shm', '/artifacts'):\n    try:\n        f = open(folder + '/x', 'wb')\n        while True: f.write(b'x' * (1 << 20)); f.flush(); tell(1)\n    except OSError: pass",
+    ),
+    (
+        "memfd",
+        "import os\nkept = []\nwhile True:\n    fd = os.memfd_create('x'); kept.append(fd); os.write(fd, b'x' * (4 << 20)); tell(4)",
+    ),
+    (
+        "segments",
+        "import ctypes\nlibc = ctypes.CDLL(None); libc.shmat.restype = ctypes.c_void_p\nwhile True:\n    s = libc.shmget(0, 4 << 20, 0o1600)\n    if s < 0: break\n    ctypes.memset(libc.shmat(s, None, 0), 1, 4 << 20); tell(4)",
+    ),
+    (
+        "pipes",
+        "import fcntl, os\nkept = []\nwhile True:\n    r, w = os.pipe(); kept += [r, w]\n    try: fcntl.fcntl(w, 1031, 1 << 20)\n    except OSError: pass\n    os.set_blocking(w, False)\n    try:\n        while True: os.write(w, b'x' * 65536); tell(1 / 16)\n    except BlockingIOError: pass",
+    ),
+    (
+        "sockets",
+        "import socket\nkept = []\nwhile True:\n    a, b = socket.socketpair(); kept += [a, b]; a.setblocking(False)\n    try:\n        while True: a.send(b'x' * 65536); tell(1 / 16)\n    except BlockingIOError: pass",
+    ),
+    (
+        "page tables",
+        "import ctypes, mmap\nm = mmap.mmap(-1, 200 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)\nfor at in range(0, 200 << 30, 2 << 20):\n    m[at]; tell(4 / 1024)",
+    ),
+    (
+        "children",
+        "import os\nfor _ in range(40):\n    if os.fork() == 0:\n        kept = []\n        while True: kept.append(bytearray(4 << 20)); tell(4)\nos.wait()\nimport time; time.sleep(3)",
+    ),
 ];
 
 async fn memory(target: &Target) -> Result<String, String> {
@@ -59,12 +83,16 @@ async fn memory(target: &Target) -> Result<String, String> {
         let (outcome, beside) = tokio::join!(run(&sandbox, source), run(&target.sandbox, "print('lives')"));
         let outcome = outcome.map_err(|refused| format!("{name}: {refused}"))?;
         let beside = beside.map_err(|refused| format!("{name}: the neighbour: {refused}"))?;
-        ensure(beside.stdout.text == "lives\n", || format!("{name}: the neighbour ended with {:?}", beside.ended))?;
+        ensure(beside.stdout.text == "lives\n", || {
+            format!("{name}: the neighbour ended with {:?}", beside.ended)
+        })?;
         let peak = outcome.receipt.used.memory_peak_bytes;
         ensure(peak <= 64 << 20, || format!("{name}: {} MiB", peak >> 20))?;
         ensure(outcome.receipt.nothing_left, || format!("{name}: something is left"))?;
         if *name == "heap" {
-            ensure(outcome.ended == Ended::OutOfMemory, || format!("{name}: ended with {:?}", outcome.ended))?;
+            ensure(outcome.ended == Ended::OutOfMemory, || {
+                format!("{name}: ended with {:?}", outcome.ended)
+            })?;
         }
         endings.push(format!("{name}: {}", word(outcome.ended)));
     }
@@ -80,11 +108,15 @@ async fn weaker_memory(target: &Target) -> Result<String, String> {
     let mut profile = target.profile.clone();
     profile.ready = 0;
     profile.limits.memory_bytes = 128 << 20;
-    let outcome = run_once(&profile, "x = bytearray(256 << 20)").await.map_err(|refused| refused.to_string())?;
+    let outcome =
+        run_once(&profile, "x = bytearray(256 << 20)").await.map_err(|refused| refused.to_string())?;
     ensure(outcome.stderr.text.contains("MemoryError"), || format!("{:?}", outcome.ended))?;
     let roomy = run_once(&target.profile, "x = bytearray(64 << 20)\nprint(1)").await;
-    ensure(roomy.is_ok_and(|outcome| outcome.stdout.text == "1\n"), || "control: with room it gets none".to_owned())?;
-    Ok("one process alone: the profile names limits of processes, which count neither files nor all together".to_owned())
+    ensure(roomy.is_ok_and(|outcome| outcome.stdout.text == "1\n"), || {
+        "control: with room it gets none".to_owned()
+    })?;
+    Ok("one process alone: the profile names limits of processes, which count neither files nor all together"
+        .to_owned())
 }
 
 fn word(ended: Ended) -> String {
@@ -111,7 +143,9 @@ async fn processors(target: &Target) -> Result<String, String> {
         profile.limits.cpu_millicores = cpu;
         let began = Instant::now();
         let outcome = run_once(&profile, spin).await.map_err(|refused| refused.to_string())?;
-        ensure(began.elapsed() < Duration::from_secs(3) + LATE_MAX * 2, || format!("it took {:?}", began.elapsed()))?;
+        ensure(began.elapsed() < Duration::from_secs(3) + LATE_MAX * 2, || {
+            format!("it took {:?}", began.elapsed())
+        })?;
         Ok::<_, String>(Duration::from_micros(outcome.receipt.used.cpu_us))
     };
     let (little, more) = (took(300).await?, took(900).await?);
@@ -131,18 +165,26 @@ async fn output(target: &Target) -> Result<String, String> {
         ("yes", "import os\nwhile True: os.write(1, b'y\\n' * 8192)"),
         ("zeros", "import os\nwhile True: os.write(2, bytes(65536))"),
         ("one line", "print('x' * (100 << 20))"),
-        ("both", "import os\nwhile True:\n    os.write(1, b'x' * 60000)\n    os.write(2, b'\\xff\\xfe\\x1b[2J' * 10000)"),
+        (
+            "both",
+            "import os\nwhile True:\n    os.write(1, b'x' * 60000)\n    os.write(2, b'\\xff\\xfe\\x1b[2J' * 10000)",
+        ),
     ] {
         let outcome = run(&sandbox, source).await.map_err(|refused| format!("{name}: {refused}"))?;
         ensure(outcome.ended == Ended::OutputLimit, || format!("{name}: {:?}", outcome.ended))?;
-        ensure(outcome.stdout.text.len() + outcome.stderr.text.len() < 40_000, || format!("{name}: too much is kept"))?;
+        ensure(outcome.stdout.text.len() + outcome.stderr.text.len() < 40_000, || {
+            format!("{name}: too much is kept")
+        })?;
         ensure(outcome.stdout.cut || outcome.stderr.cut, || format!("{name}: no marker"))?;
         serde_json::to_string(&outcome).map_err(|error| format!("{name}: {error}"))?;
     }
-    let odd = run(&sandbox, "import os\nos.write(1, b'\\xff\\x00\\x1b[31m\\xf0\\x9f')\nos.write(1, b'\\n')").await;
+    let odd =
+        run(&sandbox, "import os\nos.write(1, b'\\xff\\x00\\x1b[31m\\xf0\\x9f')\nos.write(1, b'\\n')").await;
     let odd = odd.map_err(|refused| refused.to_string())?;
     let again: serde_json::Value = serde_json::from_str(&serde_json::to_string(&odd).unwrap()).unwrap();
-    ensure(again["stdout"]["text"].as_str().is_some_and(|text| text.contains('\u{fffd}')), || format!("{again}"))?;
+    ensure(again["stdout"]["text"].as_str().is_some_and(|text| text.contains('\u{fffd}')), || {
+        format!("{again}")
+    })?;
     sandbox.close().await;
     let grown = resident().saturating_sub(before);
     ensure(grown < 64 << 10, || format!("the gateway grew by {grown} kB"))?;
@@ -152,7 +194,8 @@ async fn output(target: &Target) -> Result<String, String> {
 /// This process's own memory, in kB.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().split(' ').next()?.parse().ok());
+    let line =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().split(' ').next()?.parse().ok());
     line.unwrap_or(0)
 }
 
@@ -173,7 +216,10 @@ async fn ends(target: &Target) -> Result<String, String> {
         ("import os; os.execv('/usr/bin/false', ['false'])", Ended::Exit(1)),
         ("import os; os.execv('/nowhere', ['x'])", Ended::Exit(1)),
         ("import os; os.close(3); os.close(1); os.close(2)", Ended::Exit(0)),
-        ("import signal; signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\nf = open('/work/x', 'wb'); f.seek(1 << 40); f.write(b'x'); f.flush()", Ended::Signal(25)),
+        (
+            "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\nf = open('/work/x', 'wb'); f.seek(1 << 40); f.write(b'x'); f.flush()",
+            Ended::Signal(25),
+        ),
     ] {
         let outcome = run(&target.sandbox, source).await.map_err(|refused| format!("{source}: {refused}"))?;
         if outcome.ended != expected {
@@ -190,10 +236,17 @@ async fn time(target: &Target) -> Result<String, String> {
     profile.limits.wall = Duration::from_millis(400);
     let sandbox = Sandbox::new(profile);
     sandbox.warm().await.map_err(|refused| refused.to_string())?;
-    let control = run(&sandbox, "import time; time.sleep(0.05); print(1)").await.map_err(|refused| refused.to_string())?;
+    let control = run(&sandbox, "import time; time.sleep(0.05); print(1)")
+        .await
+        .map_err(|refused| refused.to_string())?;
     ensure(control.ended == Ended::Exit(0), || format!("control: {:?}", control.ended))?;
     let mut slowest = Duration::ZERO;
-    for source in ["import time; time.sleep(4)", "import signal, time\nsignal.alarm(1)\nsignal.signal(14, lambda *_: None)\nwhile True: time.sleep(1)", "import os\nwhile True: os.write(1, b'')", "import os\nos.close(3)\nwhile True: pass"] {
+    for source in [
+        "import time; time.sleep(4)",
+        "import signal, time\nsignal.alarm(1)\nsignal.signal(14, lambda *_: None)\nwhile True: time.sleep(1)",
+        "import os\nwhile True: os.write(1, b'')",
+        "import os\nos.close(3)\nwhile True: pass",
+    ] {
         let began = Instant::now();
         let outcome = run(&sandbox, source).await.map_err(|refused| refused.to_string())?;
         let took = began.elapsed();
@@ -206,7 +259,33 @@ async fn time(target: &Target) -> Result<String, String> {
 }
 
 /// Classes of stressors that are known to bring machines down, each for a moment.
-const STRESSORS: &[&str] = &["fork", "vm", "mmap", "pipe", "sock", "shm", "msg", "sem", "futex", "switch", "kill", "sigq", "timer", "memfd", "dentry", "mremap", "hdd", "fallocate", "clone", "pthread", "vfork", "zombie", "epoll", "eventfd", "splice"];
+const STRESSORS: &[&str] = &[
+    "fork",
+    "vm",
+    "mmap",
+    "pipe",
+    "sock",
+    "shm",
+    "msg",
+    "sem",
+    "futex",
+    "switch",
+    "kill",
+    "sigq",
+    "timer",
+    "memfd",
+    "dentry",
+    "mremap",
+    "hdd",
+    "fallocate",
+    "clone",
+    "pthread",
+    "vfork",
+    "zombie",
+    "epoll",
+    "eventfd",
+    "splice",
+];
 
 async fn stress(target: &Target) -> Verdict {
     if !std::path::Path::new("/usr/bin/stress-ng").exists() {
@@ -218,7 +297,9 @@ async fn stress(target: &Target) -> Verdict {
     let sandbox = Sandbox::new(profile);
     let mut slowest = Duration::ZERO;
     for stressor in STRESSORS {
-        let source = format!("import subprocess\nprint(subprocess.run(['/usr/bin/stress-ng', '--{stressor}', '4', '--timeout', '1', '--temp-path', '/tmp'], capture_output=True, text=True).stderr[-300:])");
+        let source = format!(
+            "import subprocess\nprint(subprocess.run(['/usr/bin/stress-ng', '--{stressor}', '4', '--timeout', '1', '--temp-path', '/tmp'], capture_output=True, text=True).stderr[-300:])"
+        );
         let beside = async {
             tokio::time::sleep(Duration::from_millis(300)).await;
             let began = Instant::now();
@@ -228,12 +309,22 @@ async fn stress(target: &Target) -> Verdict {
         slowest = slowest.max(took);
         match (outcome, beside) {
             (Ok(outcome), Ok(beside)) if outcome.receipt.nothing_left && beside.stdout.text == "lives\n" => {}
-            (outcome, beside) => return Verdict::Hole(format!("{stressor}: {:?}, beside it {:?}", outcome.map(|outcome| outcome.receipt), beside.map(|beside| beside.ended))),
+            (outcome, beside) => {
+                return Verdict::Hole(format!(
+                    "{stressor}: {:?}, beside it {:?}",
+                    outcome.map(|outcome| outcome.receipt),
+                    beside.map(|beside| beside.ended)
+                ));
+            }
         }
         if took > Duration::from_secs(5) {
             return Verdict::Hole(format!("{stressor}: its neighbour took {took:?}"));
         }
     }
     sandbox.close().await;
-    Verdict::Held(format!("{} classes; the slowest neighbour took {} ms", STRESSORS.len(), slowest.as_millis()))
+    Verdict::Held(format!(
+        "{} classes; the slowest neighbour took {} ms",
+        STRESSORS.len(),
+        slowest.as_millis()
+    ))
 }

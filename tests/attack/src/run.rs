@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringfence_sandbox::{
-    Isolation, Language, Layer, Outcome, Profile, Program, Refused, Resources, Sandbox, Start, Unwatched, strongest,
+    Isolation, Language, Layer, Outcome, Profile, Program, Refused, Resources, Sandbox, Start, Unwatched,
+    strongest,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -117,31 +118,29 @@ impl Stage {
             Err(why) => return Verdict::Hole(why),
         };
         let seen = read(&outcome_text(&inside));
-        if let Some(hole) = self.judge(probe, target, &seen, &contacts) {
+        if let Some(hole) = self.judge(&seen, &contacts) {
             return Verdict::Hole(hole);
         }
         if !inside.receipt.nothing_left {
             return Verdict::Hole("something is left of the run".to_owned());
         }
         if !seen.has_ended {
-            let said: String = seen.all.chars().rev().take(300).collect::<Vec<_>>().into_iter().rev().collect();
+            let said: String =
+                seen.all.chars().rev().take(300).collect::<Vec<_>>().into_iter().rev().collect();
             return Verdict::ControlFailed(format!("it did not run to its end ({:?}): {said}", inside.ended));
         }
         self.compare(target, probe, &seen).await
     }
 
     /// Why this is a hole.
-    fn judge(&self, probe: &Probe, target: &Target, seen: &Seen, contacts: &[String]) -> Option<String> {
+    fn judge(&self, seen: &Seen, contacts: &[String]) -> Option<String> {
         if let Some(token) = self.token_in(&seen.all) {
             return Some(format!("a secret of the host's was seen: {token}"));
         }
         if !contacts.is_empty() {
             return Some(format!("the host was reached: {}", contacts.join(", ")));
         }
-        let is_allowed = |what: &&String| {
-            probe.allowed.iter().any(|(name, begin, _)| target.name.starts_with(name) && what.starts_with(begin))
-        };
-        let reached: Vec<&str> = seen.reached.iter().filter(|what| !is_allowed(what)).map(String::as_str).collect();
+        let reached: Vec<&str> = seen.reached.iter().map(String::as_str).collect();
         (!reached.is_empty()).then(|| reached.join(", "))
     }
 
@@ -186,7 +185,6 @@ impl Stage {
                 let outcome = outcome.map_err(|refused| Verdict::ControlFailed(format!("{refused}")))?;
                 Ok(read(&outcome_text(&outcome)))
             }
-            Control::Outside => self.outside(&outside, &[]).await,
             Control::OutsideAsRoot if is_root => self.outside(&outside, &[]).await,
             Control::OutsideAsRoot => {
                 Err(Verdict::Held("no control: an ordinary user can do this nowhere".to_owned()))
@@ -195,7 +193,7 @@ impl Stage {
                 let as_user = ["/usr/bin/setpriv", "--reuid", "61000", "--regid", "61000", "--clear-groups"];
                 self.outside(&outside, &as_user).await
             }
-            Control::OutsideAsUser => self.outside(&outside, &[]).await,
+            Control::Outside | Control::OutsideAsUser => self.outside(&outside, &[]).await,
             Control::None(why) => Err(Verdict::Held(format!("no control: {why}"))),
         }
     }
@@ -240,9 +238,18 @@ pub(crate) fn outcome_text(outcome: &Outcome) -> String {
 
 fn read(text: &str) -> Seen {
     let words = |word: &str| {
-        text.lines().filter_map(|line| line.strip_prefix(word)?.strip_prefix(' ')).map(str::to_owned).collect()
+        text.lines()
+            .filter_map(|line| line.strip_prefix(word)?.strip_prefix(' '))
+            .map(str::to_owned)
+            .collect()
     };
     let refused: BTreeSet<String> = words("refused");
-    let refused = refused.iter().map(|what| what.split(" - ").next().unwrap_or_default().to_owned()).collect();
-    Seen { reached: words("reached"), refused, has_ended: text.lines().any(|line| line == "tried"), all: text.to_owned() }
+    let refused =
+        refused.iter().map(|what| what.split(" - ").next().unwrap_or_default().to_owned()).collect();
+    Seen {
+        reached: words("reached"),
+        refused,
+        has_ended: text.lines().any(|line| line == "tried"),
+        all: text.to_owned(),
+    }
 }

@@ -11,18 +11,26 @@ use crate::{Arguments, faults, golden, leftovers, lifecycle, resources, table, z
 
 /// Addresses that attacks are fond of. All others are ours too: every address of this network is its own.
 const ADDRESSES: [&str; 7] = [
-    "10.0.0.1/32", "172.17.0.1/32", "192.168.1.1/32", "169.254.169.254/32", "100.100.100.200/32", "168.63.129.16/32",
+    "10.0.0.1/32",
+    "172.17.0.1/32",
+    "192.168.1.1/32",
+    "169.254.169.254/32",
+    "100.100.100.200/32",
+    "168.63.129.16/32",
     "fd00:ec2::254/128",
 ];
 
 /// In a network namespace that was just made: nothing leads out of it, and every address in it is a trap.
 pub(crate) fn enter_network(arguments: &Arguments) -> ExitCode {
-    let ip = |words: &str| {
-        Command::new("ip").args(words.split(' ')).status().is_ok_and(|status| status.success())
-    };
+    let ip =
+        |words: &str| Command::new("ip").args(words.split(' ')).status().is_ok_and(|status| status.success());
     // A network of our own, or nothing is done: what follows changes routes.
     let own = fs::read_link("/proc/self/ns/net").unwrap();
-    assert_ne!(Some(own.as_path()), fs::read_link("/proc/1/ns/net").ok().as_deref(), "this is the host's network");
+    assert_ne!(
+        Some(own.as_path()),
+        fs::read_link("/proc/1/ns/net").ok().as_deref(),
+        "this is the host's network"
+    );
     let mut ready = ip("link set lo up");
     for address in ADDRESSES {
         ready &= ip(&format!("addr add {address} dev lo"));
@@ -47,7 +55,14 @@ pub(crate) fn play(arguments: &Arguments) -> ExitCode {
     runtime.block_on(async {
         for target in targets() {
             if let Err(refused) = target.sandbox.warm().await {
-                say(arguments, &target, "-", "the backend is there", Instant::now(), Verdict::ControlFailed(refused.to_string()));
+                say(
+                    arguments,
+                    &target,
+                    "-",
+                    "the backend is there",
+                    Instant::now(),
+                    Verdict::ControlFailed(refused.to_string()),
+                );
                 continue;
             }
             play_on(&mut stage, arguments, &target).await;
@@ -81,11 +96,13 @@ async fn play_on(stage: &mut Stage, arguments: &Arguments, target: &Target) {
                 b'R' => resources::play(stage, target, id).await,
                 b'X' => zygote::play(stage, target, id).await,
                 _ if id.starts_with("L07") => faults::play(stage, target, id).await,
-                _ if leftovers::LIST.iter().any(|own| own.0 == *id) => leftovers::play(stage, target, id).await,
+                _ if leftovers::LIST.iter().any(|own| own.0 == *id) => {
+                    leftovers::play(stage, target, id).await
+                }
                 _ => lifecycle::play(stage, target, id).await,
             }
         };
-        let tried = tokio::time::timeout(Duration::from_secs(600), tried).await;
+        let tried = tokio::time::timeout(Duration::from_mins(10), tried).await;
         let mut verdict = tried.unwrap_or_else(|_| Verdict::Hole("it hung".to_owned()));
         if let Err(why) = stage.contacts() {
             verdict = Verdict::Hole(why);

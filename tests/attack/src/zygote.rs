@@ -42,35 +42,50 @@ pub(crate) async fn play(stage: &mut Stage, target: &Target, id: &str) -> Verdic
     })
 }
 
+/// What stands in the command line of the process that forks interpreters, and in no other's.
+const ZYGOTE_WORD: &str = "def become_program";
+
 /// Processor time of everything of ours outside of sandboxes' cgroups, in ticks: the jail's own processes.
-fn jail_ticks() -> u64 {
+fn jail_ticks() -> (u64, usize) {
     let own = std::process::id();
     let entries = fs::read_dir("/proc").unwrap().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).filter(|pid| *pid != own);
+    let pids =
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).filter(|pid| *pid != own);
     let of_one = |pid: u32| {
         let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        let is_jail = command.starts_with("ringfence-jail") || command.contains("ZYGOTE_MARK") || command.contains("wait_for_orders");
+        let is_jail = command.starts_with("ringfence-jail") || command.contains(ZYGOTE_WORD);
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let depth = status.lines().find(|line| line.starts_with("NSpid:"))?.split_whitespace().count();
         if !is_jail || groups.contains("ringfence-") || depth > 3 {
             return None;
         }
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let fields: Vec<u64> = stat.rsplit_once(')')?.1.split_whitespace().skip(11).take(2).filter_map(|word| word.parse().ok()).collect();
+        let fields: Vec<u64> = stat
+            .rsplit_once(')')?
+            .1
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|word| word.parse().ok())
+            .collect();
         Some(fields.iter().sum::<u64>())
     };
-    pids.filter_map(of_one).sum()
+    let ticks: Vec<u64> = pids.filter_map(of_one).collect();
+    (ticks.iter().sum(), ticks.len())
 }
 
 async fn work_for_the_zygote(target: &Target) -> Result<String, String> {
     let storm = "import os, signal, time\nown = os.getpid()\nif os.fork() == 0:\n    end = time.monotonic() + 1.5\n    while time.monotonic() < end:\n        os.kill(own, signal.SIGSTOP)\n        os.kill(own, signal.SIGCONT)\n    os._exit(0)\nos.wait()\nprint('storm')";
     must(target, "pass").await?;
-    let before = jail_ticks();
+    let (before, seen) = jail_ticks();
+    ensure(seen >= 2, || format!("control: {seen} processes of the jail are seen"))?;
     let outcome = must(target, storm).await?;
-    let spent = jail_ticks().saturating_sub(before);
+    let spent = jail_ticks().0.saturating_sub(before);
     ensure(outcome.stdout.text == "storm\n", || format!("control: {outcome:?}"))?;
-    ensure(spent < 30, || format!("{} ms of processor time outside of any sandbox's grant, in 1.5 s", spent * 10))?;
+    ensure(spent < 30, || {
+        format!("{} ms of processor time outside of any sandbox's grant, in 1.5 s", spent * 10)
+    })?;
     Ok(format!("{} ms of processor time in 1.5 s", spent * 10))
 }
 
@@ -79,7 +94,9 @@ fn frame(kind: &str, code: u32, text: &str) -> String {
 }
 
 async fn forged_end(target: &Target) -> Result<String, String> {
-    for (kind, last) in [("D", "time.sleep(60)"), ("V", "while True: pass"), ("R", "os._exit(3)"), ("X", "os._exit(3)")] {
+    for (kind, last) in
+        [("D", "time.sleep(60)"), ("V", "while True: pass"), ("R", "os._exit(3)"), ("X", "os._exit(3)")]
+    {
         let name = random();
         let source = format!(
             "import os, subprocess, time\nif os.fork() == 0:\n    os.setsid()\n    os.execv('/usr/bin/sleep', ['{name}', '60'])\ntime.sleep(0.1)\nos.write(3, {})\n{last}",
@@ -132,7 +149,10 @@ async fn deaf_session(target: &Target) -> Result<String, String> {
         let (program, watch, cancelled) = run(second);
         match tokio::time::timeout(Duration::from_secs(4), session.run(program, watch, cancelled)).await {
             Ok(Ok(outcome)) if outcome.stdout.text.starts_with('2') => {}
-            Ok(other) => wrong.push(format!("{what}: {:?}", other.map(|outcome| (outcome.ended, outcome.stdout.text)))),
+            Ok(other) => {
+                wrong
+                    .push(format!("{what}: {:?}", other.map(|outcome| (outcome.ended, outcome.stdout.text))));
+            }
             Err(_) => wrong.push(format!("{what}: hangs beyond its time")),
         }
     }
@@ -164,7 +184,8 @@ async fn in_flight_of_a_user(target: &Target) -> Result<String, String> {
     let hoard = "import os, socket, time\nsent = 0\nkept = []\ntry:\n    while sent < 20000:\n        pair = socket.socketpair()\n        kept.append(pair)\n        for _ in range(10):\n            socket.send_fds(pair[0], [b'x'], [0] * 250)\n            sent += 250\nexcept OSError as error:\n    print(error)\nprint('sent', sent, flush=True)\ntime.sleep(3)";
     let own = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let usual = rustix::process::Rlimit { current: Some(1024), maximum: own.maximum };
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, usual).map_err(|error| error.to_string())?;
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, usual)
+        .map_err(|error| error.to_string())?;
     // A nursery that has that limit too.
     let mut profile = target.profile.clone();
     profile.ready = 0;
@@ -177,9 +198,15 @@ async fn in_flight_of_a_user(target: &Target) -> Result<String, String> {
         };
         let (hoarded, beside) = tokio::join!(run(&sandbox, hoard), beside);
         let hoarded = hoarded.map_err(|refused| format!("control: {refused}"))?;
-        let sent: u64 = hoarded.stdout.text.rsplit_once("sent ").and_then(|(_, text)| text.trim().parse().ok()).unwrap_or(0);
+        let sent: u64 = hoarded
+            .stdout
+            .text
+            .rsplit_once("sent ")
+            .and_then(|(_, text)| text.trim().parse().ok())
+            .unwrap_or(0);
         ensure(sent > 1024, || format!("control: it sent {sent}: {}", hoarded.stderr.text))?;
-        let beside = beside.map_err(|refused| format!("with {sent} in flight nothing else can be built: {refused}"))?;
+        let beside = beside
+            .map_err(|refused| format!("with {sent} in flight nothing else can be built: {refused}"))?;
         ensure(beside.stdout.text == "lives\n", || format!("with {sent} in flight: {:?}", beside.ended))?;
         Ok(format!("{sent} in flight"))
     };
@@ -192,9 +219,11 @@ async fn in_flight_of_a_user(target: &Target) -> Result<String, String> {
 async fn memory_of_others(stage: &mut Stage, target: &Target) -> Result<String, String> {
     for _ in 0..3 {
         let token = format!("{}-program-{}", stage.places.prefix, random());
-        must(target, &format!("kept = ['{token}' * 100] * 100\nopen('/work/x', 'w').write('{token}')")).await?;
+        must(target, &format!("kept = ['{token}' * 100] * 100\nopen('/work/x', 'w').write('{token}')"))
+            .await?;
     }
-    let beside = format!("import time\nkept = '{}-program-{}'\ntime.sleep(1.5)", stage.places.prefix, random());
+    let beside =
+        format!("import time\nkept = '{}-program-{}'\ntime.sleep(1.5)", stage.places.prefix, random());
     let own = random();
     let token = format!("{}-program-{own}", stage.places.prefix);
     let source = stage.program(include_str!("../programs/x07_memory_of_others.py"), &json!({ "own": own }));
@@ -203,7 +232,9 @@ async fn memory_of_others(stage: &mut Stage, target: &Target) -> Result<String, 
     let text = outcome_text(&found.map_err(|refused| refused.to_string())?);
     ensure(text.contains("reached itself"), || format!("control: {text}"))?;
     ensure(!text.contains("reached another"), || format!("another program's words: {text}"))?;
-    ensure(!text.contains("reached the numbers"), || format!("it sees the numbers of others that run: {text}"))?;
+    ensure(!text.contains("reached the numbers"), || {
+        format!("it sees the numbers of others that run: {text}")
+    })?;
     Ok(String::new())
 }
 
@@ -224,14 +255,16 @@ async fn same_chance(target: &Target) -> Result<String, String> {
         }
     }
     // What tells a fork from its parent by number must be able to.
-    let numbers = if target.profile.start == Start::Fork { same_number(&sandbox).await? } else { String::new() };
+    let numbers =
+        if target.profile.start == Start::Fork { same_number(&sandbox).await? } else { String::new() };
     sandbox.close().await;
     Ok(format!("{words} different{numbers}"))
 }
 
 /// OpenSSL tells a fork by its number alone (`openssl_get_fork_id`): a fork that has its parent's number has its parent's state.
 async fn same_number(sandbox: &Sandbox) -> Result<String, String> {
-    let inside = run(sandbox, "import os\nprint(os.getpid())").await.map_err(|refused| refused.to_string())?;
+    let inside =
+        run(sandbox, "import os\nprint(os.getpid())").await.map_err(|refused| refused.to_string())?;
     let inside = inside.stdout.text.trim().to_owned();
     let zygotes: Vec<String> = fs::read_dir("/proc")
         .unwrap()
@@ -239,21 +272,30 @@ async fn same_number(sandbox: &Sandbox) -> Result<String, String> {
         .filter_map(|entry| {
             let command = fs::read_to_string(entry.path().join("cmdline")).ok()?;
             let status = fs::read_to_string(entry.path().join("status")).ok()?;
-            let numbers: Vec<&str> = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_whitespace().collect();
-            (command.contains("wait_for_orders") && numbers.len() == 2).then(|| numbers[1].to_owned())
+            let numbers: Vec<&str> =
+                status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_whitespace().collect();
+            (command.contains(ZYGOTE_WORD) && numbers.len() == 2).then(|| numbers[1].to_owned())
         })
         .collect();
     ensure(!zygotes.is_empty(), || "control: no process that forks is found".to_owned())?;
     ensure(!zygotes.contains(&inside), || {
-        format!("a fork and the process that it was forked from both have the number {inside}, and OpenSSL tells them apart by that alone")
+        format!(
+            "a fork and the process that it was forked from both have the number {inside}, and OpenSSL tells them apart by that alone"
+        )
     })?;
     Ok(format!("; forks have the number {inside}, their parent {}", zygotes.join(", ")))
 }
 
 async fn noise(target: &Target) -> Result<String, String> {
     for (what, source) in [
-        ("bytes without end", "import os\nos.set_blocking(3, False)\nimport time\nend = time.monotonic() + 0.5\nwhile time.monotonic() < end:\n    try: os.write(3, b'Z' * 65536)\n    except BlockingIOError: pass"),
-        ("frames without end", "import os, time\nend = time.monotonic() + 0.5\nos.set_blocking(3, False)\nwhile time.monotonic() < end:\n    try: os.write(3, b'R' + bytes(8))\n    except BlockingIOError: pass"),
+        (
+            "bytes without end",
+            "import os\nos.set_blocking(3, False)\nimport time\nend = time.monotonic() + 0.5\nwhile time.monotonic() < end:\n    try: os.write(3, b'Z' * 65536)\n    except BlockingIOError: pass",
+        ),
+        (
+            "frames without end",
+            "import os, time\nend = time.monotonic() + 0.5\nos.set_blocking(3, False)\nwhile time.monotonic() < end:\n    try: os.write(3, b'R' + bytes(8))\n    except BlockingIOError: pass",
+        ),
         ("half a frame", "import os\nos.write(3, b'V' + bytes(4) + (1000).to_bytes(4, 'little') + b'x')"),
         ("a length below zero", "import os\nos.write(3, b'V' + bytes(4) + b'\\xff' * 4)"),
         ("a closed socket", "import os\nos.close(3)"),
