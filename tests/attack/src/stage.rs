@@ -49,7 +49,7 @@ pub(crate) fn enter_network(arguments: &Arguments) -> ExitCode {
 pub(crate) fn play(arguments: &Arguments) -> ExitCode {
     let places: Places = serde_json::from_str(&arguments.told).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let runs = arguments.runs.unwrap_or(if arguments.fast { 60 } else { 300 });
+    let runs = arguments.runs.unwrap_or(if arguments.fast { 24 } else { 300 });
     let canary = Canary::start(&places);
     let mut stage = Stage { places, canary, fast: arguments.fast, runs, bless: arguments.bless };
     runtime.block_on(async {
