@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::{clients, fuzz, gvisor, layers, step};
+use crate::{attack, clients, fuzz, gvisor, layers, step};
 
 /// How long each fuzz target runs here; `cargo xtask fuzz` runs longer.
 const FUZZ_SECONDS: u64 = 10;
@@ -15,6 +15,7 @@ pub(crate) fn run() -> Result<(), String> {
     skipped.extend(gvisor::install());
     step::cargo(&["build", "--workspace", "--quiet"])?;
     tests()?;
+    attack::run_fast()?;
     step::cargo(&["test", "--workspace", "--doc", "--quiet"])?;
     let mut documentation = Command::new(env!("CARGO"));
     documentation.args(["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "--deny warnings");

@@ -1,6 +1,7 @@
-//! The project's own commands: `cargo xtask check`, `layers`, `fuzz`, `bench`.
+//! The project's own commands: `cargo xtask check`, `layers`, `fuzz`, `attack`, `bench`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is a tool on a terminal")]
 
+mod attack;
 mod check;
 mod clients;
 mod fuzz;
@@ -33,6 +34,12 @@ enum Command {
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },
+    /// Attacks the sandbox: every probe on every backend, as root and as an ordinary user, with controls. Prints what held.
+    Attack {
+        /// Handed on: `--backend`, `--fast`, `--as`, `--json`, `--only`, `--runs`, `--bless`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// The numbers of PROMISES.md, measured side by side in one run.
     Bench,
 }
@@ -48,6 +55,7 @@ fn main() -> ExitCode {
         Command::Check => check::run(),
         Command::Layers => layers::run(),
         Command::Fuzz { seconds } => fuzz::run(seconds),
+        Command::Attack { arguments } => attack::run(&arguments),
         Command::Bench => bench(),
     };
     match done {

@@ -3,7 +3,11 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use tokio::io::unix::AsyncFd;
 
@@ -27,18 +31,27 @@ struct CloneArguments {
     stack: u64,
     stack_size: u64,
     tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
 }
 
 /// `clone3(2)` without shared memory: a fork into new namespaces. The caller must have one thread alone.
 pub(crate) fn clone(namespaces: u64) -> io::Result<Side> {
+    clone_as(namespaces, None)
+}
+
+/// The same, with the number that the child is to have: for that the caller must be root of its pid namespace.
+pub(crate) fn clone_as(namespaces: u64, number: Option<i32>) -> io::Result<Side> {
     let mut pidfd: i32 = -1;
     let arguments = CloneArguments {
         flags: namespaces | libc::CLONE_PIDFD as u64,
         pidfd: (&raw mut pidfd) as u64,
         exit_signal: libc::SIGCHLD as u64,
+        set_tid: number.as_ref().map_or(0, |number| std::ptr::from_ref(number) as u64),
+        set_tid_size: u64::from(number.is_some()),
         ..CloneArguments::default()
     };
-    // SAFETY: the struct outlives the call and its size is passed. Without CLONE_VM the child has a copy of the memory, and
+    // SAFETY: the struct and what it points to outlive the call and its size is passed. Without CLONE_VM the child has a copy of the memory, and
     // the process has one thread, so no lock is held by a thread that the child lacks.
     let result =
         unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<CloneArguments>()) };
@@ -50,6 +63,16 @@ pub(crate) fn clone(namespaces: u64) -> io::Result<Side> {
             pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
         }),
     }
+}
+
+/// Has a command start with so many open files at the most.
+pub(crate) fn limit_open_files(command: &mut Command, most: u64) {
+    let limit = move || {
+        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+        setrlimit(Resource::Nofile, limit).map_err(io::Error::from)
+    };
+    // SAFETY: between fork and exec one system call is made, and no memory is allocated.
+    unsafe { command.pre_exec(limit) };
 }
 
 /// `close_range(2)`: closes every descriptor from `first` on.

@@ -40,12 +40,33 @@ fn wanted(settings: &Settings) -> Vec<(Resource, u64)> {
         .collect()
 }
 
-/// Limits that each process has to itself.
+/// The most files that a program may have open.
+pub(super) fn open_files(settings: &Settings) -> u64 {
+    wanted(settings)
+        .into_iter()
+        .find_map(|(resource, most)| (resource == Resource::Nofile).then_some(most))
+        .unwrap_or(0)
+}
+
+/// As many open files as this process may have. The kernel counts descriptors on their way by user of the host, and holds
+/// against a sender all that its user has sent (`net/core/scm.c`): where sandboxes are one user's, who builds them must have
+/// more than a program can keep on their way.
+pub(crate) fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let _only_as_many =
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+/// Limits that each process has to itself, but for open files: a first process hands descriptors out, and a program gets
+/// that limit when it starts.
 pub(super) fn limit(settings: &Settings) -> Result<(), Refused> {
-    wanted(settings).into_iter().try_for_each(|(resource, most)| {
-        let limit = Rlimit { current: Some(most), maximum: Some(most) };
-        setrlimit(resource, limit).map_err(|error| Refused::new("limits", format!("{resource:?}: {error}")))
-    })
+    wanted(settings).into_iter().filter(|(resource, _)| *resource != Resource::Nofile).try_for_each(
+        |(resource, most)| {
+            let limit = Rlimit { current: Some(most), maximum: Some(most) };
+            setrlimit(resource, limit)
+                .map_err(|error| Refused::new("limits", format!("{resource:?}: {error}")))
+        },
+    )
 }
 
 /// The same limits, by the kernel's numbers for them, for an interpreter that sets them itself.

@@ -29,8 +29,9 @@ pub(crate) const FORKED_PROGRAMS: usize = PROGRAMS + 2;
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// Flags of `clone(2)` that make a namespace.
-const NAMESPACES: [i32; 7] = [
+/// Flags of `clone(2)` that make a namespace, or a child of one's own parent: of a process outside, which would have to bury it.
+const NO_CHILDS_OWN: [i32; 8] = [
+    libc::CLONE_PARENT,
     libc::CLONE_NEWNS,
     libc::CLONE_NEWCGROUP,
     libc::CLONE_NEWUTS,
@@ -432,7 +433,7 @@ fn allowed(kind: Kind) -> Result<Rules, seccompiler::BackendError> {
         [libc::TIOCSTI, libc::TIOCLINUX].map(|code| SeccompCondition::new(1, Width::Dword, Is::Ne, code));
     let harmless = harmless.into_iter().collect::<Result<Vec<_>, _>>()?;
     rules.insert(libc::SYS_ioctl, vec![SeccompRule::new(harmless)?]);
-    let mask = NAMESPACES.iter().fold(0, |mask, flag| mask | u64::from(flag.unsigned_abs()));
+    let mask = NO_CHILDS_OWN.iter().fold(0, |mask, flag| mask | u64::from(flag.unsigned_abs()));
     let plain = SeccompCondition::new(0, Width::Qword, Is::MaskedEq(mask), 0)?;
     rules.insert(libc::SYS_clone, vec![SeccompRule::new(vec![plain])?]);
     let unix = || SeccompRule::new(vec![SeccompCondition::new(0, Width::Dword, Is::Eq, AF_UNIX)?]);
@@ -459,7 +460,7 @@ fn forbidden() -> Result<Rules, seccompiler::BackendError> {
         let flag = u64::from(flag.unsigned_abs());
         SeccompRule::new(vec![SeccompCondition::new(0, Width::Qword, Is::MaskedEq(flag), flag)?])
     };
-    rules.insert(libc::SYS_clone, NAMESPACES.into_iter().map(makes).collect::<Result<_, _>>()?);
+    rules.insert(libc::SYS_clone, NO_CHILDS_OWN.into_iter().map(makes).collect::<Result<_, _>>()?);
     #[cfg(target_arch = "x86_64")]
     for call in
         [libc::SYS_mknod, libc::SYS_modify_ldt, libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_kexec_file_load]

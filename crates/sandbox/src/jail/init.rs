@@ -252,6 +252,9 @@ fn spawn(settings: &Settings, inside: &Inside, program: Option<[OwnedFd; 3]>) ->
     }
     environment(&mut spawn, settings.language, &settings.environment, settings.egress);
     spawn.current_dir(root::work_folder(settings)).stdin(Stdio::null()).stdout(out).stderr(err);
+    if settings.wants(Layer::Limits).is_ok_and(|wants| wants) {
+        sys::limit_open_files(&mut spawn, confine::open_files(settings));
+    }
     let child = spawn.spawn()?;
     i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("it has no id"))
 }

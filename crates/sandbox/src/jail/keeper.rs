@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
+use super::confine::raise_open_files;
 use super::nursery;
 use super::orders::{News, Settings, receive, send};
 use crate::process::cgroup;
@@ -29,7 +30,10 @@ pub(crate) fn main() -> i32 {
 
 /// The control socket comes as standard input. Whatever else was inherited is closed.
 pub(crate) fn take_control() -> io::Result<OwnedFd> {
+    // What is meant for the gateway's group, as from a terminal, is not meant for who tidies up after it.
+    rustix::process::setsid()?;
     sys::close_from(3)?;
+    raise_open_files();
     let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;

@@ -14,6 +14,7 @@ mod nursery;
 pub(crate) mod orders;
 mod root;
 
+pub(crate) use confine::raise_open_files;
 pub(crate) use init::{environment, interpreter};
 pub(crate) use keeper::{take_control, wait_for_end};
 

@@ -151,11 +151,15 @@ fn namespaces(settings: &Settings) -> Result<u64, Refused> {
     Ok(u64::from((flags | libc::CLONE_NEWNS).unsigned_abs()))
 }
 
+/// The number of the interpreter that is forked: one that no process of a sandbox has soon, since libraries tell a fork by its
+/// number alone (`openssl_get_fork_id`), and one that has its parent's would go on with its parent's random numbers.
+const ZYGOTE_PID: i32 = 30_000;
+
 /// Starts the interpreter that is forked into sandboxes: in a root like theirs without anything to write to, without a
 /// network, and with the one right that it needs for that, to enter namespaces.
 fn start_zygote(settings: &Settings, socket: OwnedFd) -> Result<(), Refused> {
     let flags = libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    let side = sys::clone(u64::from(flags.unsigned_abs())).map_err(Refused::jail)?;
+    let side = sys::clone_as(u64::from(flags.unsigned_abs()), Some(ZYGOTE_PID)).map_err(Refused::jail)?;
     if let Side::Parent { .. } = side {
         return Ok(());
     }

@@ -1,7 +1,7 @@
 # The interpreter that is forked into sandboxes. It has loaded its modules once, runs no program itself, and waits to be told
 # which namespaces to fork into. The fork confines itself as `confine.rs` does it, in the same order, before anybody's program
 # is known; the gateway looks at what is in force before it hands one over.
-import ctypes, gc, io, json, os, random, resource, select, signal, socket
+import ctypes, gc, io, json, os, random, resource, select, socket
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -81,8 +81,6 @@ def reseed():
 
 def become_program(told, filters, namespaces, rules, control, out, err):
     try:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         confine(told, filters, namespaces, rules)
         os.dup2(out, 1)
         os.dup2(err, 2)
@@ -100,7 +98,7 @@ def become_program(told, filters, namespaces, rules, control, out, err):
     serve(3)
 
 
-def fork(told, filters, number, descriptors, talk):
+def fork(told, filters, number, descriptors, talk, children):
     namespaces, rest = descriptors[1:7], descriptors[7:]
     rules = rest.pop(0) if told["landlock"] else -1
     control, out, err = rest
@@ -108,38 +106,22 @@ def fork(told, filters, number, descriptors, talk):
     pid = os.fork()
     if pid == 0:
         try:
+            # What else runs is nothing that a program may find in its memory.
+            children.clear()
             become_program(told, filters, namespaces, rules, control, out, err)
         finally:
             _exit(1)
     handle = os.pidfd_open(pid)
+    children[handle] = pid, number
     socket.send_fds(talk, [json.dumps({"forked": number}).encode()], [handle])
-    os.close(handle)
-    return pid
+    return handle
 
 
-def bury(children, talk):
-    while True:
-        try:
-            pid, status, used = os.wait4(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-        number = children.pop(pid, None)
-        if number is not None:
-            code = os.waitstatus_to_exitcode(status)
-            cpu_us = int((used.ru_utime + used.ru_stime) * 1e6)
-            talk.send(json.dumps({"ended": number, "code": code, "cpu_us": cpu_us, "memory_peak_bytes": used.ru_maxrss * 1024}).encode())
-
-
-def wait_for_orders(talk):
-    awake, alarm = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    poll = select.poll()
-    poll.register(talk, select.POLLIN)
-    poll.register(awake, select.POLLIN)
-    return poll, awake
+def bury(pid, number, talk):
+    _, status, used = os.wait4(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    cpu_us = int((used.ru_utime + used.ru_stime) * 1e6)
+    talk.send(json.dumps({"ended": number, "code": code, "cpu_us": cpu_us, "memory_peak_bytes": used.ru_maxrss * 1024}).encode())
 
 
 def main():
@@ -156,17 +138,20 @@ def main():
             reason = "module `%s` cannot be loaded: %s" % (module, error)
             talk.send(json.dumps({"refused": {"layer": "preload", "reason": reason}}).encode())
             _exit(1)
-    poll, awake = wait_for_orders(talk)
+    # Woken by handles, and not by signals: a program can make those by stopping and going on.
+    poll = select.poll()
+    poll.register(talk, select.POLLIN)
     warm_up()
     gc.collect()
     gc.freeze()
     children = {}
     talk.send(b'{"up":true}')
     while True:
-        ready = [fd for fd, _ in poll.poll()]
-        if awake in ready:
-            os.read(awake, 4096)
-        bury(children, talk)
+        ready = {fd for fd, _ in poll.poll()}
+        for handle in ready & children.keys():
+            poll.unregister(handle)
+            os.close(handle)
+            bury(*children.pop(handle), talk)
         if talk.fileno() not in ready:
             continue
         message, descriptors, _, _ = socket.recv_fds(talk, 4096, 16, socket.MSG_CMSG_CLOEXEC)
@@ -174,7 +159,7 @@ def main():
             _exit(0)
         number = json.loads(message)["fork"]
         try:
-            children[fork(told, filters, number, descriptors, talk)] = number
+            poll.register(fork(told, filters, number, descriptors, talk, children), select.POLLIN)
         except (Refused, OSError) as error:
             talk.send(json.dumps({"refused": {"layer": "pid_namespace", "reason": str(error)}, "number": number}).encode())
         for descriptor in descriptors:

@@ -189,6 +189,21 @@ impl Cgroup {
     }
 }
 
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        if self.folders.is_empty() {
+            return;
+        }
+        // Its processes may still be dying, and whoever gave it up half-way does not wait for that.
+        let mut left = Self { version: self.version, folders: std::mem::take(&mut self.folders) };
+        std::thread::spawn(move || {
+            left.remove();
+            // What could not be removed by now is the keeper's to remove, at its end.
+            left.folders.clear();
+        });
+    }
+}
+
 impl Parents {
     fn find() -> io::Result<Self> {
         let (own, mounts) =

@@ -54,6 +54,7 @@ impl Slot {
 
     async fn end(mut self, part: Part, mut outputs: Outputs) -> Result<Outcome, Refused> {
         self.life.kill();
+        self.frames.close();
         outputs.drain(&self.stdout, &self.stderr).await;
         let is_dead = self.life.ended().await;
         let totals = match self.way_out.take() {

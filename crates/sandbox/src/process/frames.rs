@@ -12,7 +12,8 @@ pub(super) struct Frame {
 
 /// Frames as they come. A wait that is given up loses nothing.
 pub(super) struct Frames {
-    socket: UnixStream,
+    /// None once nothing more is listened to.
+    socket: Option<UnixStream>,
     read: Vec<u8>,
 }
 
@@ -23,11 +24,19 @@ const TEXT_MAX: usize = 1 << 17;
 
 impl Frames {
     pub(super) fn new(socket: UnixStream) -> Self {
-        Self { socket, read: Vec::new() }
+        Self { socket: Some(socket), read: Vec::new() }
     }
 
     pub(super) async fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.socket.write_all(bytes).await
+        match &mut self.socket {
+            Some(socket) => socket.write_all(bytes).await,
+            None => Err(std::io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    /// Listens no more. Descriptors that a program has sent here are let go of, its own outputs among them.
+    pub(super) fn close(&mut self) {
+        self.socket = None;
     }
 
     /// The next frame; none where the other side is gone, or says what is no frame.
@@ -45,7 +54,7 @@ impl Frames {
                     return Some(Frame { kind, status, text });
                 }
             }
-            if self.socket.read_buf(&mut self.read).await.ok()? == 0 {
+            if self.socket.as_mut()?.read_buf(&mut self.read).await.ok()? == 0 {
                 return None;
             }
         }

@@ -19,8 +19,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::jail::JAIL_NAME;
 use crate::jail::orders::{News, Order, Settings, receive, receive_bytes, send, send_bytes};
+use crate::jail::{JAIL_NAME, raise_open_files};
 use crate::{Profile, Refused, Root};
 
 /// How long a nursery may take to be up: the modules that an interpreter loads first are in it.
@@ -169,6 +169,8 @@ impl Stamp {
 impl Nursery {
     /// Starts this executable anew as a jail, and waits until it takes orders.
     pub(super) async fn start(profile: &Profile) -> Result<Self, Refused> {
+        // Where sandboxes are one user's, what their programs have on their way is held against whoever sends descriptors.
+        raise_open_files();
         let (orders, theirs) = Socket::pair().map_err(Refused::jail)?;
         let stamp = Stamp::of(profile);
         let settings = Settings::new(profile, name(), host_uids());

@@ -24,6 +24,9 @@ use crate::{Ended, Language, Profile, Program, Refused, Stream, Watch};
 /// How long what is left in the pipes of a dead program may take to be read.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 
+/// How long the last words of a dead interpreter may take to be heard.
+const LAST_WORDS_MAX: Duration = Duration::from_millis(50);
+
 /// How it ended.
 pub(super) struct Part {
     pub(super) ended: Ended,
@@ -112,11 +115,17 @@ impl Slot {
         let wall = program.wall_max.map_or(limits.wall, |wall| wall.min(limits.wall));
         let is_python = self.profile.language == Language::Python;
         self.open_way_out(&outputs.watch)?;
-        self.hand_over(program, then).await?;
         let began = Instant::now();
         let ended = |ended| Part { ended, value: None, wall: began.elapsed(), goes_on: false, used: None };
         let deadline = tokio::time::sleep(wall);
         tokio::pin!(deadline);
+        // A session's earlier program may have left nobody there to take the next.
+        tokio::select! {
+            biased;
+            () = cancelled.cancelled() => return Ok(ended(Ended::Cancelled)),
+            () = &mut deadline => return Ok(ended(Ended::Timeout)),
+            handed_over = self.hand_over(program, then) => handed_over?,
+        }
         let (mut stdout_is_open, mut stderr_is_open, mut driver_is_there) = (true, true, is_python);
         loop {
             tokio::select! {
@@ -138,26 +147,43 @@ impl Slot {
                     // It is gone without a word: whoever reaps it says how.
                     _ => driver_is_there = false,
                 },
+                // Before the news of its death, which the kernel may bring first: it says how the program ended.
+                word = hear(&self.words) => match word {
+                    Ok((Word::Ended { ended: how }, _)) => {
+                        return Ok(self.with_last_words(ended(how), driver_is_there).await);
+                    }
+                    Ok(_) => {}
+                    Err(refused) if refused.layer == "jail" => return Ok(ended(Ended::Signal(libc::SIGKILL))),
+                    Err(refused) => return Err(refused),
+                },
                 note = self.notes.recv() => return match note {
                     Some(Note::ProgramEnded { code, cpu_us, memory_peak_bytes }) => {
                         let how = if code < 0 { Ended::Signal(-code) } else { Ended::Exit(code) };
-                        Ok(Part { used: Some((cpu_us, memory_peak_bytes)), ..ended(how) })
+                        let part = Part { used: Some((cpu_us, memory_peak_bytes)), ..ended(how) };
+                        Ok(self.with_last_words(part, driver_is_there).await)
                     }
                     Some(Note::Refused(refused)) => Err(refused),
                     // Its first process was killed, by the kernel for want of memory for one.
                     Some(_) => Ok(ended(Ended::Signal(libc::SIGKILL))),
                     None => Err(Refused::jail("the nursery is gone")),
                 },
-                word = hear(&self.words) => match word {
-                    Ok((Word::Ended { ended: how }, _)) => return Ok(ended(how)),
-                    Ok(_) => {}
-                    Err(refused) if refused.layer == "jail" => return Ok(ended(Ended::Signal(libc::SIGKILL))),
-                    Err(refused) => return Err(refused),
-                },
             }
             if outputs.is_over() {
                 return Ok(ended(Ended::OutputLimit));
             }
+        }
+    }
+
+    /// What the driver said before it ended, which may come after the news of its end.
+    async fn with_last_words(&mut self, part: Part, driver_is_there: bool) -> Part {
+        if !driver_is_there {
+            return part;
+        }
+        match timeout(LAST_WORDS_MAX, self.frames.next()).await {
+            Ok(Some(Frame { kind: b'D' | b'V', status, text })) => {
+                Part { ended: Ended::Exit(status & 0xFF), value: (!text.is_empty()).then_some(text), ..part }
+            }
+            _ => part,
         }
     }
 

@@ -20,7 +20,7 @@ use super::part::Watched;
 use super::verify;
 use crate::egress::{Egress, Listeners};
 use crate::jail::orders::Word;
-use crate::{Language, Profile, Refused, Resources};
+use crate::{Language, Layer, Profile, Refused, Resources};
 
 /// How long building a sandbox may take.
 const SETUP_MAX: Duration = Duration::from_secs(20);
@@ -101,10 +101,6 @@ impl Life {
 impl Drop for Life {
     fn drop(&mut self) {
         self.kill();
-        if let Some(mut cgroup) = self.cgroup.take() {
-            // Its processes are dying; whoever drops this does not wait for that.
-            std::thread::spawn(move || cgroup.remove());
-        }
     }
 }
 
@@ -184,6 +180,11 @@ async fn build(profile: Arc<Profile>, nursery: Arc<Nursery>) -> Result<Slot, Ref
         hear_ready(&mut frames, &stderr).await?;
     }
     verify::verify(&profile, pid, host_uid, life.cgroup.as_ref(), forks)?;
+    if profile.has(Layer::Landlock) && landlock_abi < profile.landlock_abi_min {
+        // The kernel shows nobody what a process's Landlock is: this is what its first process says.
+        let reason = format!("its ABI is {landlock_abi}, and {} is needed", profile.landlock_abi_min);
+        return Err(Refused::new("landlock", reason));
+    }
     let built = Instant::now();
     Ok(Slot {
         profile,
@@ -227,7 +228,7 @@ fn take_listeners(handed_out: &mut Vec<OwnedFd>) -> Result<Listeners, Refused> {
 }
 
 async fn make_cgroup(profile: &Arc<Profile>, name: String) -> Result<Option<Cgroup>, Refused> {
-    if profile.resources != Resources::Cgroup || !profile.has(crate::Layer::Limits) {
+    if profile.resources != Resources::Cgroup || !profile.has(Layer::Limits) {
         return Ok(None);
     }
     let profile = profile.clone();

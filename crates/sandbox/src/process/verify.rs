@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 
 use super::cgroup::Cgroup;
 use crate::jail::{UID, filter};
@@ -54,6 +55,32 @@ pub(super) fn verify(
             }
         }
     }
+    let own_status = fs::read_to_string("/proc/self/status").map_err(Refused::jail)?;
+    let own_field = |name: &str| {
+        own_status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .unwrap_or_default()
+            .trim()
+    };
+    if profile.has(Layer::PidNamespace) {
+        // One number for each namespace that it is seen in: the nursery's, which all sandboxes share, and its own.
+        let depth = |numbers: &str| numbers.split_whitespace().count();
+        if depth(field("NSpid")) < depth(own_field("NSpid")) + 2 {
+            return missing(Layer::PidNamespace, "it shares its process table with other sandboxes".into());
+        }
+    }
+    if profile.has(Layer::OwnRoot) {
+        let root =
+            |of: &str| fs::metadata(format!("/proc/{of}/root/.")).map(|found| (found.dev(), found.ino()));
+        match (root(&pid.to_string()), root("self")) {
+            (Ok(theirs), Ok(ours)) if theirs != ours => {}
+            (Ok(_), Ok(_)) => return missing(Layer::OwnRoot, "its root is the gateway's own".into()),
+            (Err(error), _) | (_, Err(error)) => {
+                return missing(Layer::OwnRoot, format!("its root cannot be looked at: {error}"));
+            }
+        }
+    }
     if profile.has(Layer::UserNamespace) {
         let users: Vec<&str> = field("Uid").split_whitespace().collect();
         if users.is_empty() || users.iter().any(|user| *user != host_uid.to_string()) {
@@ -77,15 +104,12 @@ pub(super) fn verify(
         }
     }
     if profile.has(Layer::Seccomp) {
-        if field("Seccomp") != "2" {
-            return missing(Layer::Seccomp, "it has no system call filter".into());
-        }
+        // A container's own filter is in force for the gateway and the sandbox alike, and is not what is meant.
+        let count = |text: &str| text.parse::<usize>().unwrap_or(0);
+        let has = count(field("Seccomp_filters")).saturating_sub(count(own_field("Seccomp_filters")));
         let wanted = if is_forked { filter::FORKED_PROGRAMS } else { filter::PROGRAMS };
-        if field("Seccomp_filters") != wanted.to_string() {
-            return missing(
-                Layer::Seccomp,
-                format!("of {wanted} filters it has {}", field("Seccomp_filters")),
-            );
+        if field("Seccomp") != "2" || has < wanted {
+            return missing(Layer::Seccomp, format!("{has} of {wanted} system call filters are there"));
         }
     }
     if profile.has(Layer::Limits) {

@@ -1,0 +1,6 @@
+path = os.path.join(os.environ.get("TMPDIR", "/tmp"), "attributes")
+open(path, "w").close()
+capability = struct.pack("<IIIII", 0x02000001, 0xFFFFFFFF, 0, 0xFFFFFFFF, 0)
+attempt("security.capability", lambda: os.setxattr(path, "security.capability", capability) is None)
+attempt("trusted.overlay.opaque", lambda: os.setxattr(path, "trusted.overlay.opaque", b"y") is None)
+attempt("user.overlay.opaque", lambda: os.setxattr(path, "user.overlay.opaque", b"y") is None)
