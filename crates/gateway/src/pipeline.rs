@@ -13,7 +13,7 @@ use ringfence_core::{
 use ringfence_identity::{Door, Identified, Identity};
 use ringfence_policy::Policies;
 use ringfence_store::{Closing, ClosingWord, Journal, RefusedCall};
-use ringfence_tools::{Ended, Outcome, Recorder, Systems, Watch};
+use ringfence_tools::{EgressLog, Ended, Outcome, Systems, Watch};
 use uuid::Uuid;
 
 use crate::artifacts::Artifacts;
@@ -282,7 +282,7 @@ impl Inner {
     }
 
     /// Records what a call's program wants to connect to, before it may.
-    fn recorder(&self, call: CallId) -> Recorder {
+    fn recorder(&self, call: CallId) -> EgressLog {
         let (journal, clock) = (self.journal.clone(), self.clock.clone());
         Arc::new(move |decision| {
             let (journal, now) = (journal.clone(), clock.now());

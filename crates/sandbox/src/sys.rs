@@ -252,13 +252,15 @@ pub(crate) fn landlock_allow_port(ruleset: impl AsFd, port: u16, allowed: u64) -
 
 /// `SIOCSIFFLAGS` on `lo` (`netdevice(7)`): what is bound to loopback can be reached.
 pub(crate) fn bring_up_loopback() -> io::Result<()> {
+    /// `IFF_UP | IFF_RUNNING`.
+    const UP: i16 = 0x41;
     let socket = std::net::UdpSocket::bind(("0.0.0.0", 0))?;
     // SAFETY: all-zero is a value of this struct, which holds integers and a union of such.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
         *to = from.cast_signed();
     }
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    request.ifr_ifru.ifru_flags = UP;
     // SAFETY: the descriptor is a socket of ours, and the struct outlives the call.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
     check(i64::from(result)).map(drop)

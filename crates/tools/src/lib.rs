@@ -15,4 +15,4 @@ pub use outcome::{Artifact, Ended, Outcome, Output, Used};
 pub use program::SandboxSettings;
 pub use run::run;
 pub use systems::{SystemSettings, Systems};
-pub use watch::{Heard, Recorder, Sink, Watch};
+pub use watch::{EgressLog, Heard, Sink, Watch};

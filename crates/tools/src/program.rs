@@ -27,7 +27,7 @@ pub struct SandboxSettings {
 }
 
 pub(crate) struct Sandbox {
-    sandbox: ringfence_sandbox::Sandbox,
+    built: ringfence_sandbox::Sandbox,
     sessions: Option<Arc<Sessions>>,
     turns: Turns,
 }
@@ -36,13 +36,13 @@ impl Sandbox {
     pub(crate) fn new(settings: SandboxSettings) -> Self {
         let sandbox = ringfence_sandbox::Sandbox::new(settings.profile);
         let sessions = settings.session.map(|(idle, total)| Sessions::new(sandbox.clone(), idle, total));
-        Self { sandbox, sessions, turns: Turns::new(settings.parallel_max) }
+        Self { built: sandbox, sessions, turns: Turns::new(settings.parallel_max) }
     }
 
     /// Lets a sandbox attack itself, and makes those ready that are to wait.
     pub(crate) async fn self_attack(&self) -> Result<Vec<Probe>, Refused> {
-        let probes = self.sandbox.self_attack().await?;
-        self.sandbox.warm().await?;
+        let probes = self.built.self_attack().await?;
+        self.built.warm().await?;
         Ok(probes)
     }
 
@@ -89,7 +89,7 @@ impl Sandbox {
         let (heard, stop) = (Arc::new(Listening::new(watch)), watch.cancellation().clone());
         let ran = match &self.sessions {
             Some(sessions) => sessions.run(call.run().id(), program, heard, stop).await,
-            None => self.sandbox.run(program, heard, stop).await,
+            None => self.built.run(program, heard, stop).await,
         };
         match ran {
             Ok(outcome) => ended(outcome),

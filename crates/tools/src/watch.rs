@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 pub type Sink = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Records what was decided about a connection of a call's program; `false` where it could not, and then nothing leaves.
-pub type Recorder = Arc<dyn Fn(Json) -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
+pub type EgressLog = Arc<dyn Fn(Json) -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
 
 /// Who watches a call. Cheap to clone; the default is nobody.
 #[derive(Clone, Default)]
 pub struct Watch {
     sink: Option<Sink>,
-    recorder: Option<Recorder>,
+    recorder: Option<EgressLog>,
     cancelled: CancellationToken,
 }
 
@@ -31,7 +31,7 @@ impl Watch {
 
     /// The same with a record of what its program connects to.
     #[must_use]
-    pub fn recorded_by(self, recorder: Recorder) -> Self {
+    pub fn recorded_by(self, recorder: EgressLog) -> Self {
         Self { recorder: Some(recorder), ..self }
     }
 

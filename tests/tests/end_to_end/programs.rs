@@ -9,7 +9,7 @@ use ringfence_mcp::{Revision, ToolCall};
 use ringfence_tests::{Project, ringfence};
 use serde_json::{Value, json};
 
-fn call(client: &Client, tool: &str, arguments: Value) -> Value {
+fn call(client: &Client, tool: &str, arguments: &Value) -> Value {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let call = ToolCall { name: tool.into(), arguments: arguments.as_object().unwrap().clone() };
     runtime.block_on(client.call(call)).unwrap().result().unwrap().clone()
@@ -41,7 +41,7 @@ fn a_plot_comes_back_as_an_image_and_a_table_as_a_link_for_its_own_run_alone() {
     for revision in Revision::ALL {
         let bob = serving.client(&project.token("bob", &[]), revision);
         let alice = serving.client(&project.token("alice", &[]), revision);
-        let result = call(&bob, "run_python", json!({ "code": PLOT }));
+        let result = call(&bob, "run_python", &json!({ "code": PLOT }));
         assert_eq!(result["structuredContent"]["value"], "42", "{result}");
         let content = result["content"].as_array().unwrap();
         let image = content.iter().find(|block| block["type"] == "image").unwrap();
@@ -85,7 +85,7 @@ fn a_session_is_its_runs_own_and_ends_when_it_is_idle() {
     let bob = serving.client(&project.token("bob", &[]), Revision::V2026);
     let alice = serving.client(&project.token("alice", &[]), Revision::V2026);
     let say = |client: &Client, code: &str| {
-        call(client, "run_python", json!({ "code": code }))["structuredContent"].clone()
+        call(client, "run_python", &json!({ "code": code }))["structuredContent"].clone()
     };
     say(&bob, "x = 41");
     assert_eq!(say(&bob, "x + 1")["value"], "42");
@@ -125,7 +125,7 @@ fn a_program_reaches_what_its_profile_names_and_every_decision_is_in_the_journal
         "import urllib.request\nfor url in ['http://127.0.0.1:{port}/x', 'http://example.com/', 'http://127.0.0.1:1/']:\n    \
          try:\n        print(urllib.request.urlopen(url, timeout=5).read().decode())\n    except OSError as error:\n        print(error)"
     );
-    let result = call(&bob, "run_python", json!({ "code": code }));
+    let result = call(&bob, "run_python", &json!({ "code": code }));
     let said = &result["structuredContent"];
     let lines: Vec<&str> = said["stdout"].as_str().unwrap().lines().collect();
     assert_eq!(lines[0], "hello", "{said}");

@@ -32,7 +32,7 @@ impl Host {
         let mut line = String::new();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         log.read_line(&mut line).unwrap();
-        let address = line.split("address=").nth(1).expect(&line).split_whitespace().next().unwrap();
+        let address = line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap();
         Self { address: address.to_owned(), child, _log: log }
     }
 }

@@ -350,7 +350,7 @@ pub(crate) fn fingerprint(kind: Kind) -> Result<String, Refused> {
     for step in filters.iter().flatten() {
         hash.update(&step_bytes(step));
     }
-    Ok(hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat())
+    Ok(hex::encode(hash.finish()))
 }
 
 /// What an interpreter that forks itself into sandboxes needs besides, until the fork is confined.
@@ -377,15 +377,18 @@ pub(super) fn rest() -> Result<Vec<String>, Refused> {
     let (forbidden, unknown): (Vec<c_long>, Vec<c_long>) =
         UNTIL_CONFINED.iter().partition(|call| FORBIDDEN.contains(call));
     let filters = [build(&unknown, libc::ENOSYS), build(&forbidden, libc::EPERM)];
-    let hex =
-        |filter: &BpfProgram| filter.iter().flat_map(step_bytes).map(|byte| format!("{byte:02x}")).collect();
+    let hex = |filter: &BpfProgram| hex::encode(filter.iter().flat_map(step_bytes).collect::<Vec<u8>>());
     filters.into_iter().map(|filter| filter.map(|filter| hex(&filter)).map_err(refused)).collect()
 }
 
 /// `struct sock_filter` (`include/uapi/linux/filter.h`).
 fn step_bytes(step: &sock_filter) -> [u8; 8] {
-    let ([c, d], [k, l, m, n]) = (step.code.to_ne_bytes(), step.k.to_ne_bytes());
-    [c, d, step.jt, step.jf, k, l, m, n]
+    let mut bytes = [0; 8];
+    let fields = step.code.to_ne_bytes().into_iter().chain([step.jt, step.jf]).chain(step.k.to_ne_bytes());
+    for (to, from) in bytes.iter_mut().zip(fields) {
+        *to = from;
+    }
+    bytes
 }
 
 /// Memory that belongs to no process's address space, and so to no limit but a cgroup's.

@@ -284,7 +284,7 @@ pub(crate) fn environment(
 
 /// Becomes the interpreter that is forked into sandboxes. Returns only where that fails.
 pub(super) fn become_zygote(settings: &Settings, socket: &OwnedFd) -> Result<Infallible, Refused> {
-    sys::close_except(&mut vec![socket.as_raw_fd()]).map_err(Refused::jail)?;
+    sys::close_except(&mut [socket.as_raw_fd()]).map_err(Refused::jail)?;
     let place = root::build_bare(settings)?;
     confine::keep_only_the_right_to_enter()?;
     let filters = if settings.wants(Layer::Seccomp)? { filter::rest()? } else { Vec::new() };

@@ -22,7 +22,7 @@ pub(super) fn main(settings: &Settings, control: &OwnedFd, go: PipeReader, descr
     let served = settle(go).and_then(|()| {
         let zygote = descriptors.into_iter().next();
         if let Some(socket) = zygote {
-            start_zygote(settings, socket)?;
+            start_zygote(settings, &socket)?;
         }
         send(control, &News::Up, &[]).map_err(Refused::jail)?;
         serve(settings, control)
@@ -157,16 +157,16 @@ const ZYGOTE_PID: i32 = 30_000;
 
 /// Starts the interpreter that is forked into sandboxes: in a root like theirs without anything to write to, without a
 /// network, and with the one right that it needs for that, to enter namespaces.
-fn start_zygote(settings: &Settings, socket: OwnedFd) -> Result<(), Refused> {
+fn start_zygote(settings: &Settings, socket: &OwnedFd) -> Result<(), Refused> {
     let flags = libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     let side = sys::clone_as(u64::from(flags.unsigned_abs()), Some(ZYGOTE_PID)).map_err(Refused::jail)?;
     if let Side::Parent { .. } = side {
         return Ok(());
     }
-    let refused = match init::become_zygote(settings, &socket) {
+    let refused = match init::become_zygote(settings, socket) {
         Ok(never) => match never {},
         Err(refused) => refused,
     };
-    let _nobody_listens = send(&socket, &serde_json::json!({ "refused": refused }), &[]);
+    let _nobody_listens = send(socket, &serde_json::json!({ "refused": refused }), &[]);
     std::process::exit(1)
 }

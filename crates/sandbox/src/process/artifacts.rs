@@ -88,7 +88,7 @@ impl Collecting<'_> {
             FileType::Directory if depth < DEPTH_MAX => self.folder(opened, &format!("{path}/"), depth + 1),
             FileType::Directory => self.leave_out(path, "its folder is too deep"),
             FileType::RegularFile => {
-                self.file(opened, path, u64::try_from(found.st_size).unwrap_or(u64::MAX))
+                self.file(opened, path, u64::try_from(found.st_size).unwrap_or(u64::MAX));
             }
             _ => self.leave_out(path, "it is neither a file nor a folder"),
         }

@@ -74,21 +74,21 @@ impl Cgroup {
         let processes = limits.processes + 1;
         match self.version {
             Version::V2 => {
-                self.write("memory", "memory.max", limits.memory_bytes)?;
+                self.write("memory", "memory.max", &limits.memory_bytes)?;
                 // Absent where the kernel does not count swap.
                 self.write_if_there("memory", "memory.swap.max", 0)?;
                 // A sandbox that is short of memory ends as a whole.
                 self.write_if_there("memory", "memory.oom.group", 1)?;
-                self.write("pids", "pids.max", processes)?;
-                self.write("cpu", "cpu.max", format!("{quota} {PERIOD_US}"))
+                self.write("pids", "pids.max", &processes)?;
+                self.write("cpu", "cpu.max", &format!("{quota} {PERIOD_US}"))
             }
             Version::V1 => {
-                self.write("memory", "memory.limit_in_bytes", limits.memory_bytes)?;
+                self.write("memory", "memory.limit_in_bytes", &limits.memory_bytes)?;
                 // Together with swap, so that there is none.
                 self.write_if_there("memory", "memory.memsw.limit_in_bytes", limits.memory_bytes)?;
-                self.write("pids", "pids.max", processes)?;
-                self.write("cpu", "cpu.cfs_period_us", PERIOD_US)?;
-                self.write("cpu", "cpu.cfs_quota_us", quota)
+                self.write("pids", "pids.max", &processes)?;
+                self.write("cpu", "cpu.cfs_period_us", &PERIOD_US)?;
+                self.write("cpu", "cpu.cfs_quota_us", &quota)
             }
         }
     }
@@ -175,7 +175,7 @@ impl Cgroup {
         fs::read_to_string(self.file(controller, name)?).ok()
     }
 
-    fn write(&self, controller: &str, name: &str, value: impl ToString) -> io::Result<()> {
+    fn write(&self, controller: &str, name: &str, value: &impl ToString) -> io::Result<()> {
         let file = self.file(controller, name).ok_or(io::ErrorKind::NotFound)?;
         fs::write(&file, value.to_string())
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
@@ -183,7 +183,7 @@ impl Cgroup {
 
     fn write_if_there(&self, controller: &str, name: &str, value: u64) -> io::Result<()> {
         match self.file(controller, name) {
-            Some(file) if file.exists() => self.write(controller, name, value),
+            Some(file) if file.exists() => self.write(controller, name, &value),
             _ => Ok(()),
         }
     }

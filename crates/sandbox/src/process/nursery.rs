@@ -24,7 +24,7 @@ use crate::jail::{JAIL_NAME, raise_open_files};
 use crate::{Profile, Refused, Root};
 
 /// How long a nursery may take to be up: the modules that an interpreter loads first are in it.
-const UP_MAX: Duration = Duration::from_secs(60);
+const UP_MAX: Duration = Duration::from_mins(1);
 /// How long its end may take.
 const END_MAX: Duration = Duration::from_secs(5);
 /// The first of the users that sandboxes get where the service is root.
@@ -159,9 +159,9 @@ impl Stamp {
             Root::Folder(folder) if folder.join("config.json").is_file() => folder.join("rootfs"),
             Root::Folder(folder) => folder.clone(),
         };
-        let paths =
+        let mut paths =
             profile.language.interpreters().iter().map(|path| root.join(path.trim_start_matches('/')));
-        let found = paths.filter_map(|path| std::fs::metadata(path).ok()).next();
+        let found = paths.find_map(|path| std::fs::metadata(path).ok());
         Self(found.map(|found| (found.dev(), found.ino(), found.mtime(), found.ctime())))
     }
 }

@@ -11,10 +11,10 @@ use super::slot::Slot;
 use crate::{Profile, Refused};
 
 /// How long a sandbox may wait for its program before it is thrown away.
-const AGE_MAX: Duration = Duration::from_secs(600);
+const AGE_MAX: Duration = Duration::from_mins(10);
 /// A nursery is replaced after so many sandboxes, and after so long: what runs in it is then loaded anew.
 const NURSERY_SANDBOXES_MAX: u64 = 50_000;
-const NURSERY_AGE_MAX: Duration = Duration::from_secs(3600);
+const NURSERY_AGE_MAX: Duration = Duration::from_hours(1);
 /// Sandboxes that are built at the same time, beside those that somebody waits for.
 const REFILLS: usize = 2;
 
