@@ -35,11 +35,11 @@ pub(crate) fn list(arguments: &Arguments) -> ExitCode {
     let together = if arguments.fast { names.len() } else { 1 };
     for names in names.chunks(together) {
         let played = std::thread::scope(|scope| {
-            let begin = |name: &&'static str| {
+            let play_one = |name: &&'static str| {
                 let name = *name;
                 scope.spawn(move || (name, play(arguments, name, is_root)))
             };
-            let begun: Vec<_> = names.iter().map(begin).collect();
+            let begun: Vec<_> = names.iter().map(play_one).collect();
             begun.into_iter().map(|stage| stage.join().unwrap()).collect::<Vec<_>>()
         });
         for (name, (more, status)) in played {
