@@ -154,14 +154,21 @@ impl Cgroup {
         }
     }
 
-    /// Whether a process, by the number that it has here, is in it.
+    /// Whether a process, by the number that it has here, is in it (`/proc/PID/cgroup`).
     pub(crate) fn holds(&self, pid: u32) -> bool {
-        let number = pid.to_string();
-        let is_in = |folder: &PathBuf| {
-            fs::read_to_string(folder.join("cgroup.procs"))
-                .is_ok_and(|text| text.lines().any(|line| line == number))
+        let Ok(text) = fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return false };
+        let is_in = |(controller, folder): &(&str, PathBuf)| {
+            let path = text.lines().find_map(|line| {
+                let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+                let is_it = match self.version {
+                    Version::V1 => controllers.split(',').any(|known| known == *controller),
+                    Version::V2 => controllers.is_empty(),
+                };
+                is_it.then_some(path)
+            });
+            path.is_some_and(|path| Path::new(path).file_name() == folder.file_name())
         };
-        !self.folders.is_empty() && self.folders.iter().all(|(_, folder)| is_in(folder))
+        !self.folders.is_empty() && self.folders.iter().all(is_in)
     }
 
     fn file(&self, controller: &str, name: &str) -> Option<PathBuf> {
