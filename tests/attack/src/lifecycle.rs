@@ -582,7 +582,9 @@ async fn many(stage: &mut Stage, target: &Target) -> Result<String, String> {
         let text = outcome_text(&outcome);
         let others = tokens.iter().filter(|token| **token != own && text.contains(token.as_str())).count();
         ensure(others == 0, || "a program has another's token".to_owned())?;
-        ensure(text.matches(&own).count() == 7, || format!("control: {text}"))?;
+        ensure(text.matches(&own).count() == 7, || {
+            format!("a program's own token is lost: {:?}, {:?}, {text}", outcome.ended, outcome.value)
+        })?;
         ensure(outcome.receipt.nothing_left, || "something is left".to_owned())?;
         identities.insert(outcome.receipt.host_uid);
     }

@@ -39,8 +39,8 @@ pub(crate) fn list(arguments: &Arguments) -> ExitCode {
                 let name = *name;
                 scope.spawn(move || (name, play(arguments, name, is_root)))
             };
-            let begun: Vec<_> = names.iter().map(play_one).collect();
-            begun.into_iter().map(|stage| stage.join().unwrap()).collect::<Vec<_>>()
+            let stages: Vec<_> = names.iter().map(play_one).collect();
+            stages.into_iter().map(|stage| stage.join().unwrap()).collect::<Vec<_>>()
         });
         for (name, (more, status)) in played {
             if status != Some(0) {

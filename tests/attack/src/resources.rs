@@ -296,6 +296,7 @@ async fn stress(target: &Target) -> Verdict {
     profile.limits.wall = Duration::from_secs(4);
     let sandbox = Sandbox::new(profile);
     let mut slowest = Duration::ZERO;
+    let mut stressed = Vec::new();
     for stressor in STRESSORS {
         let source = format!(
             "import subprocess\nprint(subprocess.run(['/usr/bin/stress-ng', '--{stressor}', '4', '--timeout', '1', '--temp-path', '/tmp'], capture_output=True, text=True).stderr[-300:])"
@@ -308,7 +309,13 @@ async fn stress(target: &Target) -> Verdict {
         let (outcome, (beside, took)) = tokio::join!(run(&sandbox, source), beside);
         slowest = slowest.max(took);
         match (outcome, beside) {
-            (Ok(outcome), Ok(beside)) if outcome.receipt.nothing_left && beside.stdout.text == "lives\n" => {}
+            (Ok(outcome), Ok(beside)) if outcome.receipt.nothing_left && beside.stdout.text == "lives\n" => {
+                // One that was stopped for taking too much has stressed; one that could not begin has not.
+                let by_itself = outcome.stdout.text.contains("successful run");
+                if by_itself || outcome.ended != Ended::Exit(0) {
+                    stressed.push(*stressor);
+                }
+            }
             (outcome, beside) => {
                 return Verdict::Hole(format!(
                     "{stressor}: {:?}, beside it {:?}",
@@ -322,9 +329,14 @@ async fn stress(target: &Target) -> Verdict {
         }
     }
     sandbox.close().await;
+    if stressed.is_empty() {
+        return Verdict::ControlFailed("no class of stressors ran".to_owned());
+    }
     Verdict::Held(format!(
-        "{} classes; the slowest neighbour took {} ms",
+        "{} of {} classes ran ({}); the slowest neighbour took {} ms",
+        stressed.len(),
         STRESSORS.len(),
+        stressed.join(" "),
         slowest.as_millis()
     ))
 }

@@ -163,8 +163,13 @@ impl Slot {
                         Ok(self.with_last_words(part, driver_is_there).await)
                     }
                     Some(Note::Refused(refused)) => Err(refused),
-                    // Its first process was killed, by the kernel for want of memory for one.
-                    Some(_) => Ok(ended(Ended::Signal(libc::SIGKILL))),
+                    // Its first process has said how the program ended, or was killed, by the kernel for want of memory for one.
+                    Some(_) => match timeout(LAST_WORDS_MAX, hear(&self.words)).await {
+                        Ok(Ok((Word::Ended { ended: how }, _))) => {
+                            Ok(self.with_last_words(ended(how), driver_is_there).await)
+                        }
+                        _ => Ok(ended(Ended::Signal(libc::SIGKILL))),
+                    },
                     None => Err(Refused::jail("the nursery is gone")),
                 },
             }
