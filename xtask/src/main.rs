@@ -41,7 +41,18 @@ enum Command {
         arguments: Vec<String>,
     },
     /// The numbers of PROMISES.md, measured side by side in one run.
-    Bench,
+    Bench {
+        /// Which; all of them where none is named.
+        which: Option<Bench>,
+    },
+}
+
+#[derive(Clone, Copy, Eq, PartialEq, clap::ValueEnum)]
+enum Bench {
+    /// The pipeline, the decision, the start.
+    Pipeline,
+    /// What a sandbox costs, beside what others take for the same.
+    Sandbox,
 }
 
 /// The root of the workspace.
@@ -56,7 +67,7 @@ fn main() -> ExitCode {
         Command::Layers => layers::run(),
         Command::Fuzz { seconds } => fuzz::run(seconds),
         Command::Attack { arguments } => attack::run(&arguments),
-        Command::Bench => bench(),
+        Command::Bench { which } => bench(which),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -67,7 +78,21 @@ fn main() -> ExitCode {
     }
 }
 
-fn bench() -> Result<(), String> {
-    step::cargo(&["build", "--release", "--package", "ringfence-cli"])?;
-    step::cargo(&["bench", "--package", "ringfence-tests", "--bench", "numbers"])
+fn bench(which: Option<Bench>) -> Result<(), String> {
+    if which != Some(Bench::Sandbox) {
+        step::cargo(&["build", "--release", "--package", "ringfence-cli"])?;
+        step::cargo(&["bench", "--package", "ringfence-tests", "--bench", "numbers"])?;
+    }
+    if which != Some(Bench::Pipeline) {
+        for (program, package) in [("bwrap", "bubblewrap"), ("runsc", "runsc")] {
+            if !step::is_there(program, &["--version"]) {
+                step::install_debian(package);
+            }
+        }
+        if !step::is_there("/usr/bin/python3", &["-c", "import numpy, pandas"]) {
+            step::install_debian("python3-pandas");
+        }
+        step::cargo(&["bench", "--package", "ringfence-sandbox", "--bench", "sandbox"])?;
+    }
+    Ok(())
 }
