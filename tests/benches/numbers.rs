@@ -43,6 +43,7 @@ fn main() {
         return serve_bare(PathBuf::from(database));
     }
     pipeline();
+    neighbours();
     decision();
     start();
 }
@@ -128,6 +129,43 @@ fn pipeline() {
         with.p50_us / without.p50_us,
         with.p99_us / without.p99_us
     );
+}
+
+/// What a call of Bob's takes while Alice's programs do their worst, each in its sandbox.
+fn neighbours() {
+    const BOMBS: [(&str, &str); 3] = [
+        ("a fork bomb", "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass"),
+        ("a memory bomb", "held = []\nwhile True: held.append(bytearray(1 << 20))"),
+        (
+            "a full disk",
+            "with open('/work/x', 'wb') as file:\n    while True:\n        try: file.write(bytes(1 << 20))\n        except OSError: file.seek(0)",
+        ),
+    ];
+    let project = Project::new();
+    let serving = project.serve(&[]);
+    let bob = serving.client(&project.token("bob", &[]), Revision::V2026);
+    let alice = serving.client(&project.token("alice", &[]), Revision::V2026);
+    let runtime = runtime();
+    println!(
+        "A SQLite read of Bob's, {CONNECTIONS} connections, while a program of Alice's does its worst in a sandbox:"
+    );
+    let alone = Summary::of(runtime.block_on(round(&bob)));
+    println!("  nothing runs                             {alone}");
+    for (what, code) in BOMBS {
+        let alice = alice.clone();
+        let bombs = runtime.spawn(async move {
+            loop {
+                let arguments = json!({ "code": code }).as_object().unwrap().clone();
+                let _ended_somehow = alice.call(ToolCall { name: "run_python".into(), arguments }).await;
+            }
+        });
+        runtime.block_on(tokio::time::sleep(Duration::from_millis(300)));
+        let beside = Summary::of(runtime.block_on(round(&bob)));
+        bombs.abort();
+        println!("  {what:<41}{beside}, p99 × {:.2} (promised: at most 2)", beside.p99_us / alone.p99_us);
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    println!();
 }
 
 /// How long each call of one round took, in microseconds.

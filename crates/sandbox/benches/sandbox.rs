@@ -107,11 +107,11 @@ fn peers(source: &str, flags: &[&str]) -> Vec<(String, Vec<String>)> {
         .into_iter()
         .filter(|(name, command)| {
             let output = Command::new(&command[0]).args(&command[1..]).output();
-            let works = output.is_ok_and(|output| output.stdout == b"1\n");
-            if !works {
+            let is_fine = output.is_ok_and(|output| output.stdout == b"1\n");
+            if !is_fine {
                 println!("  {name}: not here, or does not run here");
             }
-            works
+            is_fine
         })
         .collect()
 }
