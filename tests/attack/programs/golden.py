@@ -114,7 +114,7 @@ def sockets():
 
 
 def status():
-    wanted = ("Uid", "Gid", "Groups", "NStgid", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Seccomp_filters", "Threads")
+    wanted = ("Uid", "Gid", "Groups", "NStgid", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Threads")
     for line in open("/proc/self/status"):
         if line.split(":")[0] in wanted:
             yield " ".join(line.split())

@@ -7,6 +7,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
+use clap::ValueEnum as _;
+use ringfence_sandbox::GvisorSettings;
+
 use crate::canary::{Places, random, write};
 use crate::probe::{Record, Verdict};
 use crate::{Arguments, Backends, Users, golden};
@@ -22,8 +25,9 @@ pub(crate) fn list(arguments: &Arguments) -> ExitCode {
         eprintln!("only root can play the list as root");
         return ExitCode::FAILURE;
     }
-    if arguments.backend == Backends::Gvisor {
-        eprintln!("this build has no backend `gvisor` yet");
+    let has_gvisor = GvisorSettings::default().runtime.exists();
+    if arguments.backend == Backends::Gvisor && !has_gvisor {
+        eprintln!("this machine has no `runsc`");
         return ExitCode::FAILURE;
     }
     let mut records = Vec::new();
@@ -145,6 +149,8 @@ fn copy_tables(from: &Path, to: &Path) {
 fn words(executable: &Path, arguments: &Arguments, role: &str, told: &str) -> Vec<String> {
     let mut words =
         vec![executable.display().to_string(), format!("--role={role}"), format!("--told={told}")];
+    let backend = arguments.backend.to_possible_value();
+    words.extend(backend.map(|backend| format!("--backend={}", backend.get_name())));
     words.extend(arguments.fast.then(|| "--fast".to_owned()));
     words.extend(arguments.bless.then(|| "--bless".to_owned()));
     words.extend(arguments.only.iter().map(|only| format!("--only={only}")));

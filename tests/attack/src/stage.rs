@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::canary::{Canary, Places};
 use crate::probe::{Record, Verdict};
-use crate::run::{Stage, Target, targets};
+use crate::run::{JudgedBy, Stage, Target, targets};
 use crate::{Arguments, faults, golden, leftovers, lifecycle, resources, table, zygote};
 
 /// Addresses that attacks are fond of. All others are ours too: every address of this network is its own.
@@ -53,7 +53,7 @@ pub(crate) fn play(arguments: &Arguments) -> ExitCode {
     let canary = Canary::start(&places);
     let mut stage = Stage { places, canary, fast: arguments.fast, runs, bless: arguments.bless };
     runtime.block_on(async {
-        for target in targets() {
+        for target in targets(arguments) {
             if let Err(refused) = target.sandbox.warm().await {
                 say(
                     arguments,
@@ -79,6 +79,9 @@ async fn play_on(stage: &mut Stage, arguments: &Arguments, target: &Target) {
         let began = Instant::now();
         let verdict = stage.probe(target, probe).await;
         say(arguments, target, probe.id, probe.title, began, verdict);
+    }
+    if target.judged_by == JudgedBy::Canaries {
+        return;
     }
     for (id, part, title) in golden::PARTS.iter().filter(|part| wanted(part.0)) {
         let began = Instant::now();
