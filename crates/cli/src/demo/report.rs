@@ -1,6 +1,7 @@
 //! What was tried and what came of it: a table that grows while the script runs, or one JSON object at the end.
 
 use owo_colors::OwoColorize as _;
+use ringfence_sandbox::probe;
 use serde::Serialize;
 
 use crate::print;
@@ -101,6 +102,11 @@ impl Report {
             "overhead, median    {:>6} µs a call, client to client, with token, policy and journal",
             self.overhead_median_us
         );
+        if probe().cgroup.is_none() {
+            anstream::println!(
+                "\nThis user can make no cgroup here: the sandbox held each process by itself (`resources = \"rlimits\"`), which is weaker."
+            );
+        }
         if self.attacks_through == 0 && self.useful_stopped == 0 {
             anstream::println!("\n{}", "Nothing got through, and the useful work was done.".green().bold());
         } else {
