@@ -120,7 +120,7 @@ fn pipeline() {
         "A SQLite read over HTTP, {CONNECTIONS} connections, {ROUNDS} rounds of {} s a side, by turns:",
         ROUND.as_secs()
     );
-    let (with, without) = (Summary::of(with), Summary::of(without));
+    let (with, without) = (Summary::of(with, ROUNDS), Summary::of(without, ROUNDS));
     println!("  whole pipeline (token, policy, journal)  {with}");
     println!("  the same statement, bare axum            {without}");
     println!(
@@ -149,7 +149,7 @@ fn neighbours() {
     println!(
         "A SQLite read of Bob's, {CONNECTIONS} connections, while a program of Alice's does its worst in a sandbox:"
     );
-    let alone = Summary::of(runtime.block_on(round(&bob)));
+    let alone = Summary::of(runtime.block_on(round(&bob)), 1);
     println!("  nothing runs                             {alone}");
     for (what, code) in BOMBS {
         let alice = alice.clone();
@@ -159,8 +159,8 @@ fn neighbours() {
                 let _ended_somehow = alice.call(ToolCall { name: "run_python".into(), arguments }).await;
             }
         });
-        runtime.block_on(tokio::time::sleep(Duration::from_millis(300)));
-        let beside = Summary::of(runtime.block_on(round(&bob)));
+        std::thread::sleep(Duration::from_millis(300));
+        let beside = Summary::of(runtime.block_on(round(&bob)), 1);
         bombs.abort();
         println!("  {what:<41}{beside}, p99 × {:.2} (promised: at most 2)", beside.p99_us / alone.p99_us);
         std::thread::sleep(Duration::from_millis(500));
@@ -204,9 +204,9 @@ struct Summary {
 }
 
 impl Summary {
-    fn of(mut took: Vec<f64>) -> Self {
+    fn of(mut took: Vec<f64>, rounds: usize) -> Self {
         took.sort_by(f64::total_cmp);
-        let per_second = took.len() as f64 / (ROUND.as_secs_f64() * ROUNDS as f64);
+        let per_second = took.len() as f64 / (ROUND.as_secs_f64() * rounds as f64);
         Self { per_second, p50_us: quantile(&took, 50), p99_us: quantile(&took, 99) }
     }
 }
