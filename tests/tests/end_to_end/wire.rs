@@ -332,3 +332,24 @@ fn a_tool_with_a_scope_of_its_own_says_which() {
         wire.call(&wire.serving.client(&token, Revision::V2026), "run_python", &json!({ "code": "1" }));
     assert_eq!(answer.result().unwrap()["isError"], false);
 }
+
+/// The control for what the door and the tools refuse: each of these attacks works on a reader that forgives.
+#[test]
+fn what_is_refused_here_works_on_readers_that_forgive() {
+    #[derive(serde::Deserialize)]
+    struct Forgiving {
+        user_id: String,
+    }
+    let last_wins: Value = serde_json::from_str(r#"{"user_id":"u-1","user_id":"u-2"}"#).unwrap();
+    assert_eq!(last_wins["user_id"], "u-2", "a duplicated key: whoever judged the first judged another");
+    let extra: Forgiving = serde_json::from_str(r#"{"user_id":"u-1","tenant":"globex"}"#).unwrap();
+    assert_eq!(extra.user_id, "u-1", "an extra key passes, and whoever reads further takes it");
+    let joined = reqwest::Url::parse(&format!("http://127.0.0.1/v1/tickets/{}", "../../admin")).unwrap();
+    assert_eq!(joined.path(), "/admin", "a value put into a path as text leads out of it");
+    let batch: Value = serde_json::from_str(r#"[{"method":"ping"},{"method":"tools/call"}]"#).unwrap();
+    assert_eq!(batch.as_array().map(Vec::len), Some(2), "a batch holds a call beside what is looked at");
+    let nested = format!("{}{}", "[".repeat(100), "]".repeat(100));
+    assert!(serde_json::from_str::<Value>(&nested).is_ok(), "a hundred levels are read");
+    let (named, meant) = ("ping", json!({ "method": "tools/call" }));
+    assert_ne!(meant["method"], named, "a gate that reads the header judges another method than is carried");
+}
