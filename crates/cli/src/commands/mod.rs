@@ -86,6 +86,8 @@ fn log(otherwise: &str, format: LogFormat) {
     let filter = EnvFilter::try_from_env("RINGFENCE_LOG").unwrap_or_else(|_| EnvFilter::new(otherwise));
     let is_plain = std::env::var_os("NO_COLOR").is_some() || !std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt()
+        // Where nobody reads the log any more there is nowhere to say so, and calls go on.
+        .log_internal_errors(false)
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(!is_plain)
