@@ -79,7 +79,7 @@ const WORDS: &[Word] = &[
         why: "there is one way to an effect",
     },
     Word {
-        pattern: r"dangerously_without",
+        pattern: r"\bdangerously_with",
         files: &["sandbox/src/profile.rs"],
         why: "no sandbox runs without a layer",
     },

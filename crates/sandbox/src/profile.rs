@@ -321,9 +321,9 @@ impl Profile {
         self
     }
 
-    /// The same with a layer that fails: for tests, which have to see that nothing runs then.
+    /// The same with a layer that fails, or is left out without a word: for tests, which have to see that nothing runs then.
     #[must_use]
-    pub fn with_fault(mut self, layer: Layer, fault: Fault) -> Self {
+    pub fn dangerously_with_fault(mut self, layer: Layer, fault: Fault) -> Self {
         self.fault = Some((layer, fault));
         self
     }

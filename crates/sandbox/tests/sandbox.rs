@@ -744,7 +744,8 @@ fn a_layer_that_fails_refuses_the_run() {
         for layer in Layer::ALL {
             let mut profile = python();
             profile.start = start;
-            let refused = try_run(&profile.clone().with_fault(layer, Fault::Refused), "print('ran')");
+            let refused =
+                try_run(&profile.clone().dangerously_with_fault(layer, Fault::Refused), "print('ran')");
             let refused = refused.map(|outcome| outcome.stdout.text).unwrap_err();
             assert_eq!(refused.layer, layer.as_str(), "{start:?} {refused}");
             // What cannot be seen from outside is seen by nobody: Landlock, what is mounted, and a count of namespaces.
@@ -754,7 +755,7 @@ fn a_layer_that_fails_refuses_the_run() {
             ) {
                 continue;
             }
-            let skipped = try_run(&profile.with_fault(layer, Fault::Skipped), "print('ran')");
+            let skipped = try_run(&profile.dangerously_with_fault(layer, Fault::Skipped), "print('ran')");
             let skipped = skipped.map(|outcome| outcome.stdout.text).unwrap_err();
             assert_eq!(skipped.layer, layer.as_str(), "{start:?} {skipped}");
         }

@@ -55,7 +55,7 @@ async fn left_out(target: &Target) -> Result<String, String> {
 }
 
 async fn with(target: &Target, layer: Layer, fault: Fault) -> Result<(), String> {
-    let mut profile = target.profile.clone().with_fault(layer, fault);
+    let mut profile = target.profile.clone().dangerously_with_fault(layer, fault);
     profile.ready = 0;
     run_once(&profile, "print('ran')").await.map(drop).map_err(|refused| refused.layer)
 }

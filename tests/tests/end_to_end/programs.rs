@@ -186,4 +186,11 @@ fn every_problem_of_a_sandbox_is_named_with_what_to_write() {
     ] {
         assert!(checked.stderr.contains(what), "{what}: {}", checked.stderr);
     }
+    let other = Project::new();
+    other.edit("ringfence.toml", |text| {
+        text.replace("egress = []", "egress = [\"api.example.com\"]\nbackend = \"gvisor\"")
+    });
+    let checked = ringfence(&["check", other.path()]);
+    assert_eq!(checked.code, 1);
+    assert!(checked.stderr.contains("gVisor's sandboxes have no way out yet"), "{}", checked.stderr);
 }

@@ -66,6 +66,10 @@ pub(super) fn read(
     let mut secrets = BTreeMap::new();
     let mut taken = Credentials { folder, secrets: &mut secrets, environment: &mut profile.environment };
     let egress = way_out(&mut taken, table, problems);
+    if egress.is_some() && profile.isolation != Isolation::Process {
+        let instead = "leave `egress` out, or take the built-in backend";
+        problems.push(Problem::error(table.place(), "gVisor's sandboxes have no way out yet", instead));
+    }
     let session = session(language, table, problems);
     let parallel_max = table.number("parallel", 1..=1024, problems).unwrap_or(4);
     Some(SandboxDeclaration { profile, host: None, egress, secrets, session, parallel_max })
