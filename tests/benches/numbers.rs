@@ -22,7 +22,7 @@ use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
 use ringfence_actions::{ActionSpace, File, SystemKind};
-use ringfence_core::{AgentId, Authorities, Call, CallId, GroupName, Principal, Run, SystemName};
+use ringfence_core::{AgentId, Authorities, Call, CallId, GroupName, Principal, Run, RunId, SystemName};
 use ringfence_mcp::client::Client;
 use ringfence_mcp::{Revision, ToolCall};
 use ringfence_policy::{Policies, PolicyFile};
@@ -259,12 +259,9 @@ fn decision() {
     let groups: BTreeSet<GroupName> = all.step_by(50).collect();
     let claims = serde_json::Map::new();
     let principal = Principal::verified(&authorities.verifier, "i".into(), "bob".into(), groups, claims);
-    let run = Run::implicit(
-        principal,
-        AgentId::new("a".to_owned()).unwrap(),
-        ringfence_core::Instant(u64::MAX),
-        BTreeSet::new(),
-    );
+    let (id, agent) = (RunId::new(uuid::Uuid::nil()), AgentId::new("a".to_owned()).unwrap());
+    let expires = ringfence_core::Instant(u64::MAX);
+    let run = Run::new(id, principal, agent, expires, std::sync::Arc::default(), BTreeSet::new());
     let at = ringfence_core::Instant(1_800_000_000_000);
     let given = json!({ "id": "u-1" }).as_object().unwrap().clone();
     let (mut times, mut visible, mut allowed) =

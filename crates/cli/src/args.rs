@@ -77,8 +77,11 @@ pub(crate) enum Command {
     )]
     Token {
         /// The user of the development issuer.
-        #[arg(long = "as", value_name = "USER")]
-        user: String,
+        #[arg(long = "as", value_name = "USER", required_unless_present = "application")]
+        user: Option<String>,
+        /// In place of a user: an application that starts runs, by its OAuth client, in its own name.
+        #[arg(long, value_name = "CLIENT", conflicts_with_all = ["user", "agent"])]
+        application: Option<String>,
         #[command(flatten)]
         project: ProjectFolder,
         /// The door that it opens.
@@ -94,6 +97,9 @@ pub(crate) enum Command {
         #[arg(long = "scope")]
         scopes: Vec<String>,
     },
+    /// Looks at runs, and revokes them.
+    #[command(subcommand)]
+    Runs(Runs),
     /// Looks at the journal.
     #[command(subcommand)]
     Journal(Journal),
@@ -174,7 +180,7 @@ pub(crate) enum Journal {
         #[arg(long, default_value_t = 50)]
         last: u64,
         /// Only this kind.
-        #[arg(long, value_parser = ["intent", "refused", "labelled", "egress", "outcome", "artifact_read", "rejected", "opened", "closed"])]
+        #[arg(long, value_parser = ["intent", "refused", "labelled", "egress", "outcome", "artifact_read", "rejected", "opened", "closed", "run_started", "run_revoked"])]
         kind: Option<String>,
         /// Only this tool.
         #[arg(long)]
@@ -182,10 +188,85 @@ pub(crate) enum Journal {
         /// Only this call.
         #[arg(long)]
         call: Option<String>,
+        /// Only this run.
+        #[arg(long)]
+        run: Option<String>,
         /// Prints one JSON object a line.
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Runs {
+    /// Lists runs, newest first.
+    #[command(after_help = "Example:\n  ringfence runs list my-agents --live")]
+    List {
+        /// The project.
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+        /// Only those of this agent, by its OAuth client.
+        #[arg(long)]
+        agent: Option<String>,
+        /// Only those of this user.
+        #[arg(long)]
+        user: Option<String>,
+        /// Only those that go on.
+        #[arg(long)]
+        live: bool,
+        /// Prints one JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows one run: who acts for whom, for what, with which tools and until when.
+    #[command(
+        after_help = "Example:\n  ringfence runs show run-0192f0c17b1e7c3a9f003b1f5a2c4d6e --project my-agents"
+    )]
+    Show {
+        /// Its name.
+        run: String,
+        #[command(flatten)]
+        project: ProjectFolder,
+        /// Prints one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revokes runs: from then on no call of theirs starts, and within a second their programs are dead.
+    #[command(
+        group = clap::ArgGroup::new("what").required(true),
+        after_help = "Examples:
+  ringfence runs revoke --run run-0192f0c17b1e7c3a9f003b1f5a2c4d6e --reason 'it looks odd'
+  ringfence runs revoke --user bob --reason 'a lost laptop'
+  ringfence runs revoke --everything --reason 'an incident'"
+    )]
+    Revoke(Revoke),
+}
+
+#[derive(Args)]
+pub(crate) struct Revoke {
+    /// One run.
+    #[arg(long, group = "what")]
+    pub(crate) run: Option<String>,
+    /// All runs of this agent, by its OAuth client.
+    #[arg(long, group = "what")]
+    pub(crate) agent: Option<String>,
+    /// All runs of this user.
+    #[arg(long, group = "what")]
+    pub(crate) user: Option<String>,
+    /// The issuer that vouches for the user, where the project trusts several.
+    #[arg(long, requires = "user")]
+    pub(crate) issuer: Option<String>,
+    /// All runs.
+    #[arg(long, group = "what")]
+    pub(crate) everything: bool,
+    /// Why: it stands in the journal.
+    #[arg(long)]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) project: ProjectFolder,
+    /// Prints one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Subcommand)]

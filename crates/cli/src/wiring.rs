@@ -17,7 +17,7 @@ use ringfence_policy::{Policies, PolicyFile};
 use ringfence_sandbox::egress::Rules;
 use ringfence_sandbox::remote::{HostSettings, Hosted, RemoteSettings};
 use ringfence_sandbox::{Isolation, WayOut};
-use ringfence_store::{Journal, JournalSettings, Role};
+use ringfence_store::{Journal, JournalSettings, Role, Runs};
 use ringfence_tools::{Credential, HttpSettings, SandboxSettings, SystemSettings, Systems};
 use url::Url;
 use zeroize::Zeroizing;
@@ -123,6 +123,11 @@ impl Checked {
         attack_sandboxes(&self.project, &systems).await
     }
 
+    /// Opens the journal alone, to record something that is no call.
+    pub(crate) fn open_journal(self, role: Role) -> Result<Journal, Failure> {
+        journal(&self.project, self.recorder, role)
+    }
+
     /// Puts the gateway together and opens its journal.
     pub(crate) fn assemble(
         self,
@@ -133,31 +138,38 @@ impl Checked {
     ) -> Result<Gateway, Failure> {
         self.refuse_problems()?;
         let Self { project, space, policies, recorder, verifier } = self;
+        let clock = Clock::system();
         let Some(policies) = policies else {
             return Err(Failure::new("the policies could not be read", "run `ringfence check`"));
         };
         let identity = identity(&project, issuer, addresses, verifier)?;
-        let key = keys::journal_key(&project)?;
-        let settings = JournalSettings {
-            folder: project.journal.folder.clone(),
-            head_file: project.journal.head.clone(),
-            key: &key,
-            program: concat!("ringfence ", env!("CARGO_PKG_VERSION")).to_owned(),
-            configuration: configuration(&project),
-            role,
-        };
-        let clock = Clock::system();
-        let journal = Journal::open(settings, recorder, clock.now()).map_err(Failure::of)?;
+        let journal = journal(&project, recorder, role)?;
+        let runs = Runs::open(&project.journal.folder, &journal, clock.now()).map_err(Failure::of)?;
         Ok(Gateway::new(Parts {
             space,
             policies,
             identity,
             journal,
+            runs,
+            run_limits: project.run_limits,
             systems,
             limits: CallLimits::default(),
             clock,
         }))
     }
+}
+
+fn journal(project: &Project, recorder: Recorder, role: Role) -> Result<Journal, Failure> {
+    let key = keys::journal_key(project)?;
+    let settings = JournalSettings {
+        folder: project.journal.folder.clone(),
+        head_file: project.journal.head.clone(),
+        key: &key,
+        program: concat!("ringfence ", env!("CARGO_PKG_VERSION")).to_owned(),
+        configuration: configuration(project),
+        role,
+    };
+    Journal::open(settings, recorder, now()).map_err(Failure::of)
 }
 
 /// Fails where a sandbox does not hold on this machine.
@@ -248,7 +260,12 @@ pub(crate) fn agents_settings(project: &Project, addresses: &Addresses) -> DoorS
 
 pub(crate) fn peoples_settings(project: &Project, addresses: &Addresses) -> PeoplesDoorSettings {
     let hosts = hosts(&addresses.people, project.server.control_url.as_deref());
-    PeoplesDoorSettings { operators: project.identity.operators.clone(), hosts }
+    PeoplesDoorSettings {
+        operators: project.identity.operators.clone(),
+        applications: project.applications.clone(),
+        mcp: agents_audience(project, addresses),
+        hosts,
+    }
 }
 
 /// The `Host` headers of a listener: its address, `localhost` where it is on loopback, and its public name.

@@ -24,7 +24,7 @@ pub use principal::{Claims, Principal};
 pub use problem::{Level, Place, Problem};
 pub use proof::{EntryNumber, Permit, Ticket};
 pub use refusal::{Field, Refusal, RefusalClass, Retry, Wall};
-pub use run::{Label, Run, RunId};
+pub use run::{Label, Run, RunId, Terms};
 pub use secret::Secret;
 
 /// What a tool does to the system behind it.

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use crate::{AgentId, Digest, Instant, Principal};
+use crate::{AgentId, Instant, Principal, ToolName};
 
 /// Names a run.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -13,13 +15,16 @@ use crate::{AgentId, Digest, Instant, Principal};
 pub struct RunId(String);
 
 impl RunId {
-    /// The run that (issuer, subject, client) share when no application started one: the same three give the same run,
-    /// so it outlives a reconnect.
+    /// The name made of a fresh UUID. It is shown to people and opens nothing.
     #[must_use]
-    pub fn implicit(principal: &Principal, agent: &AgentId) -> Self {
-        let owner = serde_json::json!([principal.issuer(), principal.subject(), agent.as_str()]);
-        let digest = Digest::of(&[owner.to_string().as_bytes()]).to_string();
-        Self(format!("run-{}", digest.get(..16).unwrap_or(&digest)))
+    pub fn new(fresh: Uuid) -> Self {
+        Self(format!("run-{}", fresh.simple()))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -50,21 +55,44 @@ impl Label {
     }
 }
 
-/// A bounded delegation: principal, agent, expiry and what it has touched so far.
+/// What a run was started with. All of it comes from the application; nothing of it from the engine.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Terms {
+    /// The application that started the run; none where a client logged in directly.
+    pub application: Option<AgentId>,
+    /// The user's request, in the user's own words.
+    pub request: Option<String>,
+    /// What the run is for.
+    pub purpose: Option<String>,
+    /// The tools that it may call, where policy lets it; none: all that policy lets it.
+    pub tools: Option<BTreeSet<ToolName>>,
+    /// How many calls it may make; none: as many as it likes.
+    pub calls_max: Option<u64>,
+}
+
+/// A bounded delegation: principal, agent, terms, expiry and what it has touched so far.
 #[derive(Clone, Debug)]
 pub struct Run {
     id: RunId,
     principal: Principal,
     agent: AgentId,
     expires: Instant,
+    terms: Arc<Terms>,
     labels: BTreeSet<Label>,
 }
 
 impl Run {
-    /// The implicit run of a principal and an agent, until its token expires.
+    /// A run as it stands now.
     #[must_use]
-    pub fn implicit(principal: Principal, agent: AgentId, expires: Instant, labels: BTreeSet<Label>) -> Self {
-        Self { id: RunId::implicit(&principal, &agent), principal, agent, expires, labels }
+    pub fn new(
+        id: RunId,
+        principal: Principal,
+        agent: AgentId,
+        expires: Instant,
+        terms: Arc<Terms>,
+        labels: BTreeSet<Label>,
+    ) -> Self {
+        Self { id, principal, agent, expires, terms, labels }
     }
 
     /// Its name.
@@ -89,6 +117,18 @@ impl Run {
     #[must_use]
     pub fn expires(&self) -> Instant {
         self.expires
+    }
+
+    /// What it was started with.
+    #[must_use]
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Whether this tool is among those that it was started for.
+    #[must_use]
+    pub fn asked_for(&self, tool: &ToolName) -> bool {
+        self.terms.tools.as_ref().is_none_or(|tools| tools.contains(tool))
     }
 
     /// What it has touched.

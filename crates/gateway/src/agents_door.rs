@@ -120,7 +120,7 @@ impl Service for AgentsDoor {
     }
 
     fn owner(&self, caller: &Caller) -> String {
-        caller.run_id().to_string()
+        caller.run.to_string()
     }
 
     async fn resources(&self, caller: &Caller) -> Vec<ResourceDescription> {
@@ -143,7 +143,7 @@ impl Service for AgentsDoor {
 impl AgentsDoor {
     async fn with_scopes(&self, caller: Caller) -> Result<Caller, Challenge> {
         let lacks = |scope: &&String| !caller.identified.scopes.contains(scope.as_str());
-        if self.settings.scopes.iter().any(|scope| lacks(&scope)) {
+        if !caller.is_started() && self.settings.scopes.iter().any(|scope| lacks(&scope)) {
             self.gateway.rejected("insufficient_scope").await;
             return Err(self.insufficient(&[]));
         }

@@ -4,32 +4,31 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
-use ringfence_core::{Label, Run, RunId, Secret};
+use ringfence_core::{Label, Run, RunId, Secret, Terms};
 use ringfence_identity::{Identified, TokenRefused, bearer};
 use serde_json::{Map, Value as Json};
 
-/// A verified caller: the principal and agent of one token, and the token itself for exchange alone.
+/// A verified caller: the principal and agent of one token, in one run.
 #[derive(Clone)]
 pub struct Caller {
     pub(crate) identified: Arc<Identified>,
-    pub(crate) token: Secret,
+    /// The user's token, for exchange alone; none where the gateway that was given it is gone.
+    pub(crate) subject_token: Option<Secret>,
+    pub(crate) run: RunId,
+    pub(crate) terms: Arc<Terms>,
 }
 
 impl Caller {
-    /// A caller whose token was verified.
-    pub(crate) fn new(identified: Identified, token: Secret) -> Self {
-        Self { identified: Arc::new(identified), token }
-    }
-
-    /// The name of the implicit run of this principal and agent.
-    pub(crate) fn run_id(&self) -> RunId {
-        RunId::implicit(&self.identified.principal, &self.identified.agent)
-    }
-
-    /// The implicit run of this principal and agent, with what it has touched so far.
+    /// The run, with what it has touched so far.
     pub(crate) fn run(&self, labels: BTreeSet<Label>) -> Run {
         let Identified { principal, agent, expires, .. } = &*self.identified;
-        Run::implicit(principal.clone(), agent.clone(), *expires, labels)
+        let (id, terms) = (self.run.clone(), self.terms.clone());
+        Run::new(id, principal.clone(), agent.clone(), *expires, terms, labels)
+    }
+
+    /// Whether an application started the run. What it may is then what the application asked for, and no scope opens the door.
+    pub(crate) fn is_started(&self) -> bool {
+        self.terms.application.is_some()
     }
 }
 
@@ -56,6 +55,18 @@ pub enum NotIdentified {
     /// The token was refused.
     #[error(transparent)]
     Refused(TokenRefused),
+    /// No run has this token.
+    #[error("this is no token of a run; the application starts one")]
+    RunUnknown,
+    /// The run is over.
+    #[error("the run has ended; the application starts another one")]
+    RunEnded,
+    /// What was revoked is not made anew before a fresh login.
+    #[error("access was revoked; log in again")]
+    LoginNeeded,
+    /// It cannot be told at the moment.
+    #[error("it cannot be told at the moment who this is; try again later")]
+    Unavailable,
 }
 
 impl NotIdentified {
@@ -65,7 +76,9 @@ impl NotIdentified {
         match self {
             Self::NoToken => None,
             Self::Malformed => Some("invalid_request"),
-            Self::Refused(_) => Some("invalid_token"),
+            Self::Refused(_) | Self::RunUnknown | Self::RunEnded | Self::LoginNeeded | Self::Unavailable => {
+                Some("invalid_token")
+            }
         }
     }
 
@@ -73,7 +86,7 @@ impl NotIdentified {
     #[must_use]
     pub fn retry_after_seconds(self) -> Option<u64> {
         match self {
-            Self::Refused(TokenRefused::Unavailable) => Some(UNVERIFIABLE_RETRY_SECONDS),
+            Self::Unavailable | Self::Refused(TokenRefused::Unavailable) => Some(UNVERIFIABLE_RETRY_SECONDS),
             _ => None,
         }
     }

@@ -8,6 +8,7 @@ mod gate;
 mod limits;
 mod pipeline;
 mod reply;
+mod runs;
 mod shutdown;
 mod visible;
 
@@ -18,7 +19,9 @@ pub use clock::Clock;
 pub use limits::CallLimits;
 pub use pipeline::{Gateway, Parts, Status};
 pub use reply::Reply;
+pub use ringfence_store::{NoRun, Revocation, Revoked, RunFilter, Scope, StoredRun};
 pub use ringfence_tools::{Sink, Watch};
+pub use runs::{NotRevoked, NotStarted, RunLimits, Start, Started};
 
 #[cfg(test)]
 mod tests;

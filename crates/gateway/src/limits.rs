@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use ringfence_core::{Refusal, RefusalClass, Retry, RunId, Wall};
+use tokio_util::sync::CancellationToken;
 
 /// How many calls may be under way at the same time.
 #[derive(Clone, Copy, Debug)]
@@ -28,13 +29,27 @@ pub(crate) struct UnderWay {
 #[derive(Default)]
 struct Counts {
     total: usize,
-    per_run: HashMap<RunId, usize>,
+    per_run: HashMap<RunId, OfRun>,
+}
+
+#[derive(Default)]
+struct OfRun {
+    calls: usize,
+    ended: CancellationToken,
 }
 
 /// A place among the calls under way; dropping it frees the place.
 pub(crate) struct Place {
     of: Arc<UnderWay>,
     run: RunId,
+    ended: CancellationToken,
+}
+
+impl Place {
+    /// Cancelled once the run has ended.
+    pub(crate) fn ended(&self) -> &CancellationToken {
+        &self.ended
+    }
 }
 
 impl UnderWay {
@@ -49,12 +64,23 @@ impl UnderWay {
             return Err(full("the gateway"));
         }
         let of_run = counts.per_run.entry(run.clone()).or_default();
-        if *of_run >= self.limits.per_run {
+        if of_run.calls >= self.limits.per_run {
             return Err(full("this run"));
         }
-        *of_run += 1;
+        of_run.calls += 1;
+        let ended = of_run.ended.clone();
         counts.total += 1;
-        Ok(Place { of: self.clone(), run: run.clone() })
+        Ok(Place { of: self.clone(), run: run.clone(), ended })
+    }
+}
+
+impl UnderWay {
+    /// Tells the calls of a run that it has ended.
+    pub(crate) fn end(&self, run: &RunId) {
+        let Ok(counts) = self.counts.lock() else { return };
+        if let Some(of_run) = counts.per_run.get(run) {
+            of_run.ended.cancel();
+        }
     }
 }
 
@@ -63,8 +89,8 @@ impl Drop for Place {
         let Ok(mut counts) = self.of.counts.lock() else { return };
         counts.total = counts.total.saturating_sub(1);
         if let Some(of_run) = counts.per_run.get_mut(&self.run) {
-            *of_run = of_run.saturating_sub(1);
-            if *of_run == 0 {
+            of_run.calls = of_run.calls.saturating_sub(1);
+            if of_run.calls == 0 {
                 counts.per_run.remove(&self.run);
             }
         }

@@ -1,6 +1,7 @@
 //! The life of a call, from who asks to the reply. Read [`Inner::carry`] first: it is the product on one page.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,16 +11,18 @@ use ringfence_core::{
     Call, CallId, Decision, Effect, GroupName, Label, Permit, Refusal, RefusalClass, Retry, Rule, Run, RunId,
     Secret, Ticket, ToolName, Verdict, Wall,
 };
-use ringfence_identity::{Door, Identified, Identity};
+use ringfence_identity::{Application, Door, Identified, Identity, TokenRefused};
 use ringfence_policy::Policies;
-use ringfence_store::{Closing, ClosingWord, Journal, RefusedCall};
+use ringfence_store::{Closing, ClosingWord, Journal, NoRun, RefusedCall, Runs};
 use ringfence_tools::{EgressLog, Ended, Outcome, Systems, Watch};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::artifacts::Artifacts;
 use crate::caller::{NotIdentified, presented};
 use crate::gate::Gate;
 use crate::limits::UnderWay;
+use crate::runs::{RunBook, RunLimits, is_run_token};
 use crate::shutdown::Shutdown;
 use crate::visible::Visible;
 use crate::{Asked, CallLimits, Caller, Clock, Reply};
@@ -34,6 +37,10 @@ pub struct Parts {
     pub identity: Identity,
     /// What happened.
     pub journal: Journal,
+    /// Who may still act.
+    pub runs: Runs,
+    /// How long they may.
+    pub run_limits: RunLimits,
     /// What the tools work on.
     pub systems: Systems,
     /// How much may be under way.
@@ -65,12 +72,13 @@ pub(crate) struct Inner {
     policies: Arc<Policies>,
     pub(crate) identity: Identity,
     pub(crate) journal: Arc<Journal>,
-    systems: Systems,
+    pub(crate) runs: RunBook,
+    pub(crate) systems: Systems,
     visible: Visible,
     pub(crate) under_way: Arc<UnderWay>,
     pub(crate) artifacts: Artifacts,
     pub(crate) clock: Clock,
-    give_up: tokio_util::sync::CancellationToken,
+    give_up: CancellationToken,
 }
 
 impl Gateway {
@@ -83,6 +91,7 @@ impl Gateway {
             policies: Arc::new(parts.policies),
             identity: parts.identity,
             journal: Arc::new(parts.journal),
+            runs: RunBook::new(parts.runs, parts.run_limits),
             systems: parts.systems,
             visible: Visible::new(),
             under_way: UnderWay::new(parts.limits),
@@ -95,9 +104,8 @@ impl Gateway {
 
     /// The tools that this caller may call, in the order of their names. A list takes a place among the calls under way.
     pub async fn tools(&self, caller: &Caller) -> Result<Vec<&Tool>, Refusal> {
-        let id = caller.run_id();
-        let _place = self.inner.under_way.enter(&id)?;
-        let run = caller.run(self.inner.labels(&id)?);
+        let _place = self.inner.under_way.enter(&caller.run)?;
+        let run = caller.run(self.inner.labels(&caller.run)?);
         self.inner.visible(&run).await.ok_or_else(busy)
     }
 
@@ -121,15 +129,26 @@ impl Gateway {
 
     /// Who sent this request to the agents' door.
     pub async fn caller(&self, headers: &HeaderMap) -> Result<Caller, NotIdentified> {
-        self.inner
-            .identify(Door::Agents, headers)
-            .await
-            .map(|(identified, token)| Caller::new(identified, token))
+        let (inner, now) = (&self.inner, self.inner.clock.now());
+        let token = inner.presented(headers).await?;
+        if is_run_token(&token) {
+            return inner.caller_of_run(&token, now).await;
+        }
+        let identified = inner.identify(Door::Agents, &token).await?;
+        inner.caller_of_client(identified, token, now).await
     }
 
     /// Who sent this request to the people's door.
     pub async fn person(&self, headers: &HeaderMap) -> Result<Identified, NotIdentified> {
-        self.inner.identify(Door::People, headers).await.map(|(identified, _)| identified)
+        let token = self.inner.presented(headers).await?;
+        self.inner.identify(Door::People, &token).await
+    }
+
+    /// Which application sent this request to the people's door, in its own name.
+    pub async fn application(&self, headers: &HeaderMap) -> Result<Application, NotIdentified> {
+        let token = self.inner.presented(headers).await?;
+        let application = self.inner.identity.application(Door::People, &token, self.inner.clock.now()).await;
+        self.inner.judged(application).await
     }
 
     /// How the gateway is doing.
@@ -156,42 +175,46 @@ impl Gateway {
 }
 
 impl Inner {
-    /// Who sent a request with these headers, and the token that says so. A token that is refused is journalled.
-    pub(crate) async fn identify(
-        &self,
-        door: Door,
-        headers: &HeaderMap,
-    ) -> Result<(Identified, Secret), NotIdentified> {
-        let token = match presented(headers) {
-            Ok(token) => token,
-            Err(refused) => {
-                // A request without a token is how a client learns where to get one.
-                if refused != NotIdentified::NoToken {
-                    self.journal.rejected(self.clock.now(), "token_malformed").await;
-                }
-                return Err(refused);
-            }
-        };
-        match self.identity.identify(door, &token, self.clock.now()).await {
-            Ok(identified) => Ok((identified, token)),
-            Err(refused) => {
-                tracing::debug!(code = refused.code(), "a token was refused");
-                self.journal.rejected(self.clock.now(), refused.code()).await;
-                Err(NotIdentified::Refused(refused))
-            }
+    /// The token of a request. One that is malformed is journalled.
+    async fn presented(&self, headers: &HeaderMap) -> Result<Secret, NotIdentified> {
+        let presented = presented(headers);
+        // A request without a token is how a client learns where to get one.
+        if presented.as_ref().is_err_and(|refused| *refused != NotIdentified::NoToken) {
+            self.journal.rejected(self.clock.now(), "token_malformed").await;
         }
+        presented
+    }
+
+    async fn identify(&self, door: Door, token: &Secret) -> Result<Identified, NotIdentified> {
+        let identified = self.identity.identify(door, token, self.clock.now()).await;
+        self.judged(identified).await
+    }
+
+    /// A token that was refused is journalled.
+    async fn judged<T>(&self, judged: Result<T, TokenRefused>) -> Result<T, NotIdentified> {
+        if let Err(refused) = &judged {
+            tracing::debug!(code = refused.code(), "a token was refused");
+            self.journal.rejected(self.clock.now(), refused.code()).await;
+        }
+        judged.map_err(NotIdentified::Refused)
     }
 
     /// Carries a call and journals a refusal; a refusal that cannot be journalled becomes an internal one.
     async fn answer(&self, caller: &Caller, asked: Asked, watch: &Watch) -> Reply {
         let id = CallId(Uuid::now_v7());
-        let run_id = caller.run_id();
-        let place = self.under_way.enter(&run_id);
-        let labels = self.labels(&run_id);
+        let place = self.under_way.enter(&caller.run);
+        let labels = self.labels(&caller.run);
         // What is not known is never taken for nothing, also where the run is only named in the journal.
         let run = caller.run(labels.clone().unwrap_or_else(|_| [Label::Untrusted, Label::Sensitive].into()));
         let carried = match (&place, labels) {
-            (Ok(_), Ok(_)) => self.carry(caller, &run, id, &asked, watch).await,
+            (Ok(place), Ok(_)) => {
+                let wanted = watch.cancellation().child_token();
+                let watch = watch.clone().cancelled_by(wanted.clone());
+                tokio::select! {
+                    carried = self.carry(caller, &run, id, &asked, &watch) => carried,
+                    never = cancel_with(place.ended(), &wanted) => match never {},
+                }
+            }
             (Err(full), _) => Err(Refused::of(full.clone())),
             (_, Err(unknown)) => Err(Refused::of(unknown)),
         };
@@ -214,6 +237,7 @@ impl Inner {
         check_scope(tool, caller)?;
         let call = self.checked(tool, run, id, asked)?;
         let permit = self.decide(tool, run, call).await?;
+        self.admit(run)?;
         let ticket = self.record(permit, tool).await?;
         let outcome = self.run(ticket, tool, caller, watch).await;
         self.close(tool, run, id, outcome).await
@@ -224,7 +248,7 @@ impl Inner {
     async fn tool(&self, run: &Run, asked: &str) -> Result<&Tool, Refused> {
         let named = self.space.tool(asked).or_else(|| self.space.tools().next());
         let visible = named.filter(|tool| self.policies.visible(tool, run, self.clock.now()));
-        match visible.filter(|tool| tool.name().as_str() == asked) {
+        match visible.filter(|tool| tool.name().as_str() == asked && run.asked_for(tool.name())) {
             Some(tool) => Ok(tool),
             None => Err(Refused::of(unknown_tool(asked, &self.visible_names(run).await))),
         }
@@ -259,6 +283,20 @@ impl Inner {
         }
     }
 
+    /// The last look before a call is recorded: the run goes on, and its budget lets it.
+    fn admit(&self, run: &Run) -> Result<(), Refused> {
+        self.runs.stored.admit(run.id(), self.clock.now()).map_err(|refused| {
+            Refused::of(match refused {
+                NoRun::Spent(max) => spent(max),
+                NoRun::Unusable(error) => {
+                    tracing::error!(error, "a run could not be looked up, so its call did not run");
+                    Refusal::internal("runs_unreadable", Wall::Identity)
+                }
+                NoRun::Unknown | NoRun::LoginNeeded | NoRun::Ended(_) => ended(),
+            })
+        })
+    }
+
     async fn record(&self, permit: Permit, tool: &Tool) -> Result<Ticket, Refused> {
         self.journal.record(permit, tool.effect()).await.map_err(|error| {
             tracing::error!(%error, "a call could not be recorded, so it did not run");
@@ -274,7 +312,7 @@ impl Inner {
         let watch = gate.watch().recorded_by(self.recorder(id));
         let label = async || self.journal.labelled(id, &run, tool.yields(), self.clock.now()).await;
         let outcome = tokio::select! {
-            outcome = ringfence_tools::run(ticket, &self.systems, &caller.token, &watch) => outcome,
+            outcome = ringfence_tools::run(ticket, &self.systems, caller.subject_token.as_ref(), &watch) => outcome,
             () = self.give_up.cancelled() => stopped(tool),
             never = gate.open_once(label) => match never {},
         };
@@ -376,7 +414,8 @@ impl Inner {
         let look = move || space.tools().map(|tool| policies.visible(tool, &viewer, now)).collect();
         let view = self.visible.view(run, now, look).await?;
         let tools = self.space.tools().zip(view.iter());
-        Some(tools.filter(|(_, visible)| **visible).map(|(tool, _)| tool).collect())
+        let tools = tools.filter(|(tool, visible)| **visible && run.asked_for(tool.name()));
+        Some(tools.map(|(tool, _)| tool).collect())
     }
 
     async fn visible_names(&self, run: &Run) -> Vec<&ToolName> {
@@ -439,6 +478,23 @@ pub(crate) fn stopping() -> Refusal {
 fn panicked() -> Refusal {
     let message = "the gateway failed while it carried this call; whether it took effect is not known";
     Refusal::new("outcome_unknown", RefusalClass::Internal, Wall::Limits, Retry::Never, message)
+}
+
+/// Cancels what a run has under way, once the run has ended.
+async fn cancel_with(ended: &CancellationToken, wanted: &CancellationToken) -> Infallible {
+    ended.cancelled().await;
+    wanted.cancel();
+    std::future::pending().await
+}
+
+fn ended() -> Refusal {
+    let message = "the run has ended or was revoked; nothing was done";
+    Refusal::new("run_ended", RefusalClass::Policy, Wall::Identity, Retry::Never, message)
+}
+
+fn spent(max: u64) -> Refusal {
+    let message = format!("this run may make {max} calls and has made them; nothing was done");
+    Refusal::new("budget_spent", RefusalClass::Budget, Wall::Limits, Retry::Never, message)
 }
 
 fn expired() -> Refusal {

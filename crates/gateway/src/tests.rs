@@ -5,15 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ringfence_actions::ActionSpace;
-use ringfence_core::{AgentId, Authorities, Claims, Digest, Instant, Principal, Secret};
+use ringfence_core::{AgentId, Authorities, Claims, Digest, Instant, Principal, RunId, Secret};
 use ringfence_identity::{
     Endpoint, GroupsClaim, Identified, Identity, KeySource, SigningAlgorithm, TokenCheck, TokenRules,
 };
 use ringfence_policy::Policies;
-use ringfence_store::{Journal, JournalSettings, Role, new_key};
+use ringfence_store::{Journal, JournalSettings, Role, Runs, new_key};
 use ringfence_tools::Systems;
 
-use crate::{CallLimits, Caller, Clock, Gateway, Parts};
+use crate::{CallLimits, Caller, Clock, Gateway, Parts, RunLimits};
 
 fn check() -> TokenCheck {
     let rules = TokenRules {
@@ -42,10 +42,13 @@ fn gateway(folder: &Path, limits: CallLimits) -> (Gateway, Caller) {
         configuration: Digest::ZERO,
         role: Role::Server,
     };
+    let journal = Journal::open(journal, authorities.recorder, Instant(0)).ok().unwrap();
     let gateway = Gateway::new(Parts {
+        runs: Runs::open(folder, &journal, Instant(0)).unwrap(),
+        run_limits: RunLimits::default(),
         policies,
         identity: Identity::new(check(), check(), groups, authorities.verifier),
-        journal: Journal::open(journal, authorities.recorder, Instant(0)).ok().unwrap(),
+        journal,
         systems: Systems::open(BTreeMap::new(), space.clone(), &mut problems),
         space,
         limits,
@@ -53,7 +56,8 @@ fn gateway(folder: &Path, limits: CallLimits) -> (Gateway, Caller) {
     });
     let (scopes, expires) = (BTreeSet::new(), Instant(1000));
     let identified = Identified { principal, agent: AgentId::new("a").unwrap(), scopes, expires };
-    (gateway, Caller::new(identified, Secret::new("t".into())))
+    let (run, subject_token) = (RunId::new(uuid::Uuid::nil()), Some(Secret::new("t".into())));
+    (gateway, Caller { identified: Arc::new(identified), subject_token, run, terms: Arc::default() })
 }
 
 #[tokio::test]

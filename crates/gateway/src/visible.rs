@@ -118,7 +118,8 @@ mod tests {
         let verifier = Authorities::establish().verifier;
         let principal =
             Principal::verified(&verifier, "i".into(), subject.into(), BTreeSet::new(), Claims::new());
-        Run::implicit(principal, AgentId::new("a").unwrap(), Instant(0), labels.iter().copied().collect())
+        let (id, agent) = (RunId::new(uuid::Uuid::nil()), AgentId::new("a").unwrap());
+        Run::new(id, principal, agent, Instant(0), Arc::default(), labels.iter().copied().collect())
     }
 
     #[tokio::test]

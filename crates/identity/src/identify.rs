@@ -47,6 +47,15 @@ pub struct Identified {
     pub expires: Instant,
 }
 
+/// An application, in its own name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Application {
+    /// Its OAuth client.
+    pub client: AgentId,
+    /// What its token allows.
+    pub scopes: BTreeSet<String>,
+}
+
 impl Identity {
     /// An identity with a token check for each door.
     #[must_use]
@@ -66,11 +75,35 @@ impl Identity {
         token: &Secret,
         now: Instant,
     ) -> Result<Identified, TokenRefused> {
-        let check = match door {
+        self.principal(self.check(door).check(token, now).await?)
+    }
+
+    /// Which application sent this token to this door in its own name: by the client credentials grant, of which the client
+    /// is the subject (RFC 9068 §2.2).
+    pub async fn application(
+        &self,
+        door: Door,
+        token: &Secret,
+        now: Instant,
+    ) -> Result<Application, TokenRefused> {
+        let token = self.check(door).check(token, now).await?;
+        if token.subject != token.client {
+            return Err(TokenRefused::Claims);
+        }
+        let client = AgentId::new(token.client).map_err(|_| TokenRefused::Claims)?;
+        Ok(Application { client, scopes: token.scopes })
+    }
+
+    /// The principal of a run that was stored with the claims of a token that was verified when it began.
+    pub fn restored(&self, stored: VerifiedToken) -> Result<Identified, TokenRefused> {
+        self.principal(stored)
+    }
+
+    fn check(&self, door: Door) -> &TokenCheck {
+        match door {
             Door::Agents => &self.agents,
             Door::People => &self.people,
-        };
-        self.principal(check.check(token, now).await?)
+        }
     }
 
     fn principal(&self, token: VerifiedToken) -> Result<Identified, TokenRefused> {

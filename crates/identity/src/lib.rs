@@ -16,7 +16,7 @@ pub use bearer::{BadHeader, bearer};
 pub use check::{TokenCheck, TokenRefused, TokenRules, VerifiedToken};
 pub use exchange::{Exchange, ExchangeRefused, ExchangeSettings};
 pub use fetch::{BadUrl, Endpoint};
-pub use identify::{Door, GroupsClaim, Identified, Identity};
+pub use identify::{Application, Door, GroupsClaim, Identified, Identity};
 pub use keys::{KeySource, SigningAlgorithm};
 
 #[cfg(test)]

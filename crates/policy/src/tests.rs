@@ -1,6 +1,7 @@
 //! Policies in, decisions out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use cedar_policy::{Decision as Cedar, PolicySet};
 use proptest::prelude::*;
@@ -81,12 +82,8 @@ fn run(subject: &str, groups: &[&str], labels: &[Label]) -> Run {
         groups,
         serde_json::Map::new(),
     );
-    Run::implicit(
-        principal,
-        AgentId::new("agent").unwrap(),
-        Instant(u64::MAX),
-        labels.iter().copied().collect(),
-    )
+    let (id, agent) = (serde_json::from_str("\"run-1\"").unwrap(), AgentId::new("agent").unwrap());
+    Run::new(id, principal, agent, Instant(u64::MAX), Arc::default(), labels.iter().copied().collect())
 }
 
 fn call(space: &ActionSpace, run: Run, tool: &str, arguments: &str) -> Call {

@@ -114,6 +114,15 @@ pub(crate) fn labels(connection: &Connection, run: &RunId) -> rusqlite::Result<B
     Ok(labels)
 }
 
+/// Whether any run was begun or revoked.
+pub(crate) fn knows_of_runs(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM entries WHERE leaf ->> 'kind' IN ('run_started', 'run_revoked'))",
+        [],
+        |row| row.get(0),
+    )
+}
+
 /// Opens the journal to look at it.
 pub(crate) fn open_to_read(folder: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path(folder), OpenFlags::SQLITE_OPEN_READ_ONLY)?;

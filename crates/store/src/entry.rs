@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::counts::{Counted, Refusing};
+use crate::{Revocation, Revoked, Scope};
 
 /// The longest argument text that an entry keeps of a refused call, in bytes. Calls that run are kept whole.
 const REFUSED_BYTES_MAX: usize = 16 << 10;
@@ -133,6 +134,37 @@ impl Draft {
     /// The journal was closed in good order.
     pub(crate) fn closed(at: Instant) -> Self {
         Self::new("closed", at)
+    }
+
+    /// A run began.
+    pub(crate) fn run_started(run: &Run, at: Instant) -> Self {
+        let terms = run.terms();
+        let entry = Self::new("run_started", at).with(json!({
+            "application": terms.application, "expires": run.expires(),
+            "tools": terms.tools.as_ref().map(std::collections::BTreeSet::len), "calls_max": terms.calls_max,
+        }));
+        entry.on_behalf_of(
+            run,
+            &json!({ "request": terms.request, "purpose": terms.purpose, "tools": terms.tools }),
+        )
+    }
+
+    /// Runs were revoked. Who asked for it and of whom stands in the payload alone.
+    pub(crate) fn run_revoked(revocation: &Revocation<'_>, revoked: &Revoked, at: Instant) -> Self {
+        let Revocation { scope, by, reason } = revocation;
+        let (run, agent, user) = match scope {
+            Scope::Run(run) => (Some(run), None, None),
+            Scope::Agent(agent) => (None, Some(agent), None),
+            Scope::User { issuer, subject } => {
+                (None, None, Some(json!({ "issuer": issuer, "subject": subject })))
+            }
+            Scope::Everything => (None, None, None),
+        };
+        let fields = json!({
+            "scope": scope.as_str(), "run": run, "agent": agent, "runs": revoked.runs.len(),
+        });
+        let payload = json!({ "by": by, "reason": reason, "user": user }).to_string();
+        Self { payload: Some(payload), ..Self::new("run_revoked", at).with(fields) }
     }
 
     /// A call was allowed and is about to run.

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant as Moment};
 
 use ringfence_core::{
-    CallId, Digest, Effect, EntryNumber, Instant, Label, Permit, Recorder, RunId, Secret, Ticket,
+    CallId, Digest, Effect, EntryNumber, Instant, Label, Permit, Recorder, Run, RunId, Secret, Ticket,
 };
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -19,7 +19,7 @@ use crate::counts::{Counts, Refusing};
 use crate::entry::{ArtifactRead, Closing, ClosingWord, Draft, Opening, RefusedCall};
 use crate::head_file::HeadFile;
 use crate::writer::{Durable, Job, Writer};
-use crate::{Head, HeadKey, HeadRefused, database};
+use crate::{Head, HeadKey, HeadRefused, Revocation, Revoked, database};
 
 /// Entries that may wait for the writer.
 const QUEUE_MAX: usize = 4096;
@@ -111,10 +111,10 @@ pub enum NotRecorded {
     Closed,
 }
 
-/// What a run has touched cannot be read. For the log.
+/// The journal cannot be read. For the log.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the labels of a run could not be read: {0}")]
-pub struct LabelsUnknown(String);
+#[error("the journal could not be read: {0}")]
+pub struct Unreadable(String);
 
 /// The open journal.
 pub struct Journal {
@@ -301,10 +301,33 @@ impl Journal {
     }
 
     /// What a run has touched, by whichever process: the file alone remembers it.
-    pub fn labels(&self, run: &RunId) -> Result<BTreeSet<Label>, LabelsUnknown> {
-        let reader = self.reader.lock().map_err(|_| LabelsUnknown("a reader panicked".into()))?;
-        let reader = reader.as_ref().ok_or_else(|| LabelsUnknown("the journal is closed".into()))?;
-        database::labels(reader, run).map_err(|error| LabelsUnknown(error.to_string()))
+    pub fn labels(&self, run: &RunId) -> Result<BTreeSet<Label>, Unreadable> {
+        let reader = self.reader.lock().map_err(|_| Unreadable("a reader panicked".into()))?;
+        let reader = reader.as_ref().ok_or_else(|| Unreadable("the journal is closed".into()))?;
+        database::labels(reader, run).map_err(|error| Unreadable(error.to_string()))
+    }
+
+    /// Records that a run began. One that an application started waits until the entry is on disk.
+    pub async fn run_started(&self, run: &Run, at: Instant) -> Result<(), NotRecorded> {
+        let durable = if run.terms().application.is_some() { Durable::First } else { Durable::Soon };
+        self.append(Draft::run_started(run, at), durable).await.map(drop)
+    }
+
+    /// Records what was revoked, and waits until the entry is on disk.
+    pub async fn run_revoked(
+        &self,
+        revocation: &Revocation<'_>,
+        revoked: &Revoked,
+        at: Instant,
+    ) -> Result<(), NotRecorded> {
+        self.append(Draft::run_revoked(revocation, revoked, at), Durable::First).await.map(drop)
+    }
+
+    /// Whether any run was ever begun or revoked.
+    pub(crate) fn knows_of_runs(&self) -> Result<bool, Unreadable> {
+        let reader = self.reader.lock().map_err(|_| Unreadable("a reader panicked".into()))?;
+        let reader = reader.as_ref().ok_or_else(|| Unreadable("the journal is closed".into()))?;
+        database::knows_of_runs(reader).map_err(|error| Unreadable(error.to_string()))
     }
 
     /// Whether entries can be written, synced and signed.

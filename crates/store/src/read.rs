@@ -14,12 +14,14 @@ pub struct Filter {
     /// At most so many, the newest ones.
     pub last: Option<u64>,
     /// Only this kind: `intent`, `refused`, `labelled`, `egress`, `outcome`, `artifact_read`, `rejected`,
-    /// `opened`, `closed`.
+    /// `opened`, `closed`, `run_started`, `run_revoked`.
     pub kind: Option<String>,
     /// Only this tool.
     pub tool: Option<String>,
     /// Only this call.
     pub call: Option<String>,
+    /// Only this run.
+    pub run: Option<String>,
 }
 
 /// One entry.
@@ -43,15 +45,16 @@ fn query(folder: &Path, filter: &Filter) -> rusqlite::Result<Vec<Shown>> {
     let mut statement = connection.prepare(
         "SELECT entries.leaf, payloads.text FROM entries LEFT JOIN payloads USING (number)
          WHERE (?1 IS NULL OR leaf ->> 'kind' = ?1) AND (?2 IS NULL OR leaf ->> 'tool' = ?2)
-           AND (?3 IS NULL OR leaf ->> 'call' = ?3)
+           AND (?3 IS NULL OR leaf ->> 'call' = ?3) AND (?5 IS NULL OR leaf ->> 'run' = ?5)
          ORDER BY number DESC LIMIT ?4",
     )?;
     let most = filter.last.and_then(|last| i64::try_from(last).ok()).unwrap_or(i64::MAX);
-    let rows = statement.query_map(params![filter.kind, filter.tool, filter.call, most], |row| {
-        let (leaf, content): (String, Option<String>) = (row.get(0)?, row.get(1)?);
-        let leaf = serde_json::from_str(&leaf).unwrap_or_default();
-        Ok(Shown { leaf, content: content.and_then(|text| serde_json::from_str(&text).ok()) })
-    })?;
+    let rows =
+        statement.query_map(params![filter.kind, filter.tool, filter.call, most, filter.run], |row| {
+            let (leaf, content): (String, Option<String>) = (row.get(0)?, row.get(1)?);
+            let leaf = serde_json::from_str(&leaf).unwrap_or_default();
+            Ok(Shown { leaf, content: content.and_then(|text| serde_json::from_str(&text).ok()) })
+        })?;
     let mut shown = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     shown.reverse();
     Ok(shown)

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use ringfence_core::{
     AgentId, Arguments, Authorities, Call, CallId, Claims, Decider, Digest, Effect, Instant, Label,
-    ParamName, Permit, Principal, Refusal, RefusalClass, Retry, Run, Secret, SystemName, ToolName, Value,
-    Verdict, Verifier, Wall,
+    ParamName, Permit, Principal, Refusal, RefusalClass, Retry, Run, RunId, Secret, SystemName, ToolName,
+    Value, Verdict, Verifier, Wall,
 };
 use rusqlite::Connection;
 
@@ -15,6 +16,8 @@ use crate::{
     Closing, ClosingWord, Filter, FindingKind, HeadKey, Journal, JournalRefused, JournalSettings,
     RefusedCall, Report, Role, Span, new_key, read, verify,
 };
+
+mod runs;
 
 const NOW: Instant = Instant(1_800_000_000_000);
 
@@ -97,7 +100,14 @@ fn run(proofs: &Proofs) -> Run {
         BTreeSet::new(),
         Claims::new(),
     );
-    Run::implicit(principal, AgentId::new("cli").unwrap(), Instant(NOW.0 + 1000), BTreeSet::new())
+    Run::new(
+        RunId::new(uuid(7)),
+        principal,
+        AgentId::new("cli").unwrap(),
+        Instant(NOW.0 + 1000),
+        Arc::default(),
+        BTreeSet::new(),
+    )
 }
 
 fn permit(proofs: &Proofs, id: u128) -> Permit {

@@ -14,10 +14,15 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Runs one recorded call and consumes its ticket.
 ///
-/// `subject_token` is the verified token of the principal; a system's credential is minted from it, and it goes nowhere
-/// else. `watch` hears what a program writes, and cancels a program; a statement or a request is never cut in half.
+/// `subject_token` is the verified token of the principal, if it is still there; a system's credential is minted from it, and
+/// it goes nowhere else. `watch` hears what a program writes, and cancels a program; a statement or a request is never cut in half.
 /// Whatever happens there is an outcome, within the tool's time limit and a little grace.
-pub async fn run(ticket: Ticket, systems: &Systems, subject_token: &Secret, watch: &Watch) -> Outcome {
+pub async fn run(
+    ticket: Ticket,
+    systems: &Systems,
+    subject_token: Option<&Secret>,
+    watch: &Watch,
+) -> Outcome {
     let call = ticket.call();
     let Some(tool) = systems.space.tool(call.tool().as_str()) else {
         return Outcome::failed(Refusal::internal("tool_gone", Wall::ActionSpace));
@@ -33,7 +38,7 @@ async fn on_system(
     ticket: &Ticket,
     tool: &Tool,
     systems: &Systems,
-    subject_token: &Secret,
+    subject_token: Option<&Secret>,
     watch: &Watch,
 ) -> Outcome {
     let call = ticket.call();

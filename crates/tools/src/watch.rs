@@ -29,6 +29,12 @@ impl Watch {
         Self { sink, recorder: None, cancelled }
     }
 
+    /// The same, no longer wanted once this is cancelled instead.
+    #[must_use]
+    pub fn cancelled_by(self, cancelled: CancellationToken) -> Self {
+        Self { cancelled, ..self }
+    }
+
     /// The same with a record of what its program connects to.
     #[must_use]
     pub fn recorded_by(self, recorder: EgressLog) -> Self {

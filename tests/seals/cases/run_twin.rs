@@ -2,7 +2,7 @@
 use ringfence_core::{Secret, Ticket};
 use ringfence_tools::{Outcome, Systems, Watch, run};
 
-async fn act(ticket: Ticket, systems: &Systems, token: &Secret, watch: &Watch) -> Outcome {
+async fn act(ticket: Ticket, systems: &Systems, token: Option<&Secret>, watch: &Watch) -> Outcome {
     run(ticket, systems, token, watch).await
 }
 

@@ -2,7 +2,7 @@
 use ringfence_core::{Permit, Secret};
 use ringfence_tools::{Outcome, Systems, Watch, run};
 
-async fn act(permit: Permit, systems: &Systems, token: &Secret, watch: &Watch) -> Outcome {
+async fn act(permit: Permit, systems: &Systems, token: Option<&Secret>, watch: &Watch) -> Outcome {
     run(permit, systems, token, watch).await
 }
 

@@ -11,6 +11,7 @@ mod bad_input;
 mod commands;
 mod demo;
 mod programs;
+mod runs;
 mod sandbox_host;
 mod serving;
 mod sql;

@@ -20,8 +20,8 @@ use crate::wiring::count;
 pub(crate) fn run(command: Journal) -> Result<ExitCode, Failure> {
     match command {
         Journal::Verify { dir, head, json } => run_verify(&dir, head.as_deref(), json),
-        Journal::Show { dir, last, kind, tool, call, json } => {
-            show(&dir, &Filter { last: Some(last), kind, tool, call }, json)
+        Journal::Show { dir, last, kind, tool, call, run, json } => {
+            show(&dir, &Filter { last: Some(last), kind, tool, call, run }, json)
         }
     }
 }

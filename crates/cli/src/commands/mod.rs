@@ -5,6 +5,7 @@ mod check;
 mod doctor;
 mod init;
 mod journal;
+mod runs;
 mod sandbox;
 mod sandbox_host;
 mod serve;
@@ -41,10 +42,16 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             log("error", LogFormat::Text);
             on_runtime(call::run(call::Asking { tool, arguments, user, folder: project.project, json }))
         }
-        Command::Token { user, project, door, agent, lifetime_seconds, scopes } => {
-            let asking =
-                token::Asking { user, folder: project.project, door, agent, lifetime_seconds, scopes };
-            token::run(&asking)
+        Command::Token { user, application, project, door, agent, lifetime_seconds, scopes } => {
+            let who = match (user, application) {
+                (_, Some(client)) => token::Who::Application(client),
+                (user, None) => token::Who::User { name: user.unwrap_or_default(), agent },
+            };
+            token::run(&token::Asking { who, folder: project.project, door, lifetime_seconds, scopes })
+        }
+        Command::Runs(command) => {
+            log("error", LogFormat::Text);
+            on_runtime(runs::run(command))
         }
         Command::Journal(command) => journal::run(command),
         Command::Demo { json, keep } => {

@@ -99,6 +99,7 @@ impl Serving {
             let router = development::router(issuer.clone(), wiring::now);
             listeners.spawn(http_server::serve(listener, router, stop.clone()));
         }
+        listeners.spawn(gateway.clone().watch_runs(stop.clone()));
         Ok(Self { gateway, addresses, issuer, stop, listeners })
     }
 

@@ -12,12 +12,19 @@ use crate::wiring::{self, Addresses, Checked};
 
 /// What was asked for.
 pub(crate) struct Asking {
-    pub(crate) user: String,
+    pub(crate) who: Who,
     pub(crate) folder: PathBuf,
     pub(crate) door: TokenDoor,
-    pub(crate) agent: String,
     pub(crate) lifetime_seconds: u64,
     pub(crate) scopes: Vec<String>,
+}
+
+/// Whom the token is about.
+pub(crate) enum Who {
+    /// A user, and the client that acts for that user.
+    User { name: String, agent: String },
+    /// A client in its own name.
+    Application(String),
 }
 
 pub(crate) fn run(asking: &Asking) -> Result<ExitCode, Failure> {
@@ -30,10 +37,17 @@ pub(crate) fn run(asking: &Asking) -> Result<ExitCode, Failure> {
         TokenDoor::People => wiring::peoples_audience(&checked.project, &addresses),
     };
     let scopes: Vec<String> = checked.project.identity.scopes.iter().chain(&asking.scopes).cloned().collect();
-    let (user, agent, lifetime_seconds) =
-        (asking.user.as_str(), asking.agent.as_str(), asking.lifetime_seconds);
-    let minting = Minting { user, agent, audience: &audience, scopes: &scopes, lifetime_seconds };
-    let token = issuer.mint(minting, wiring::now()).map_err(Failure::of)?;
+    let (audience, lifetime_seconds) = (audience.as_str(), asking.lifetime_seconds);
+    let token = match &asking.who {
+        Who::User { name, agent } => {
+            let minting = Minting { user: name, agent, audience, scopes: &scopes, lifetime_seconds };
+            issuer.mint(minting, wiring::now())
+        }
+        Who::Application(client) => {
+            issuer.mint_application(client, audience, &scopes, lifetime_seconds, wiring::now())
+        }
+    };
+    let token = token.map_err(Failure::of)?;
     anstream::println!("{}", token.expose());
     Ok(ExitCode::SUCCESS)
 }

@@ -3,17 +3,19 @@
 mod host;
 mod identity;
 mod remote;
+mod runs;
 mod sandbox;
 mod server;
 mod systems;
 mod tls;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use ringfence_actions::file::Table;
 use ringfence_actions::{File, SystemKind};
-use ringfence_core::{Level, Place, Problem, SystemName};
+use ringfence_core::{AgentId, Level, Place, Problem, SystemName};
+use ringfence_gateway::RunLimits;
 use toml::Spanned;
 
 pub(crate) use host::{HostDeclaration, HostProject};
@@ -36,6 +38,9 @@ pub(crate) struct Project {
     pub(crate) server: Server,
     pub(crate) identity: IdentityDeclaration,
     pub(crate) journal: JournalDeclaration,
+    /// Who may start runs, by their OAuth clients, with the agents of each.
+    pub(crate) applications: BTreeMap<AgentId, BTreeSet<AgentId>>,
+    pub(crate) run_limits: RunLimits,
     pub(crate) systems: BTreeMap<SystemName, System>,
     pub(crate) tool_files: Vec<TextFile>,
     pub(crate) policy_files: Vec<TextFile>,
@@ -64,6 +69,8 @@ impl Project {
         let server = server::server(root.as_mut(), &mut problems);
         let identity = identity::identity(folder, root.as_mut(), &mut problems);
         let journal = journal(folder, root.as_mut(), &mut problems);
+        let applications = runs::applications(root.as_mut(), &mut problems);
+        let run_limits = runs::limits(root.as_mut(), &mut problems);
         let systems = systems::systems(folder, root.as_mut(), &mut problems);
         if let Some(root) = root {
             root.finish(&mut problems);
@@ -74,6 +81,8 @@ impl Project {
             server,
             identity,
             journal,
+            applications,
+            run_limits,
             systems,
             tool_files: texts(folder, "tools", "toml", &mut problems)?,
             policy_files: texts(folder, "policies", "cedar", &mut problems)?,

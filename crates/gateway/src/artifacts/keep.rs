@@ -99,6 +99,13 @@ impl Artifacts {
         kept.iter().filter(|kept| kept.run == *run).map(|kept| kept.link.clone()).collect()
     }
 
+    /// Drops what a run that has ended made.
+    pub(crate) fn forget(&self, run: &RunId) {
+        if let Ok(mut kept) = self.kept.lock() {
+            kept.retain(|kept| kept.run != *run);
+        }
+    }
+
     fn forget_expired(&self, kept: &mut VecDeque<Arc<Kept>>, now: Instant) {
         kept.retain(|kept| now.0.saturating_sub(kept.at.0) < self.limits.life_ms);
     }

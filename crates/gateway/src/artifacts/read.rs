@@ -23,7 +23,7 @@ impl Gateway {
     /// The files that this caller's run can read.
     #[must_use]
     pub fn artifacts(&self, caller: &Caller) -> Vec<Link> {
-        self.inner.artifacts.of(&caller.run_id(), self.inner.clock.now())
+        self.inner.artifacts.of(&caller.run, self.inner.clock.now())
     }
 
     /// Reads a file of this caller's run.
@@ -31,7 +31,7 @@ impl Gateway {
         let failed = ArtifactRefused::Failed;
         let _counted = self.shutdown.enter().ok_or_else(|| failed(stopping()))?;
         let inner = &self.inner;
-        let (labels, now) = (inner.labels(&caller.run_id()), inner.clock.now());
+        let (labels, now) = (inner.labels(&caller.run), inner.clock.now());
         // Only named in the journal; what is not known is never taken for nothing.
         let run = caller.run(labels.unwrap_or_else(|_| [Label::Untrusted, Label::Sensitive].into()));
         let _place = inner.under_way.enter(run.id()).map_err(failed)?;

@@ -10,13 +10,13 @@ use ringfence_core::{Authorities, CallId, Digest, Instant, Secret};
 use ringfence_identity::development::{Issuer, IssuerSettings, Minting, User, new_key};
 use ringfence_identity::{GroupsClaim, Identity};
 use ringfence_policy::Policies;
-use ringfence_store::{Filter, HeadKey, Journal, JournalSettings, Role, read, verify};
+use ringfence_store::{Filter, HeadKey, Journal, JournalSettings, Role, Runs, read, verify};
 use ringfence_tools::{Artifact, Output, Systems};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{ArtifactRefused, Handed};
-use crate::{CallLimits, Caller, Clock, Gateway, Parts, Reply};
+use crate::{CallLimits, Caller, Clock, Gateway, Parts, Reply, RunLimits};
 
 const NOW: Instant = Instant(1_800_000_000_000);
 const AUDIENCE: &str = "http://localhost/mcp";
@@ -61,7 +61,10 @@ impl House {
         let systems = Systems::open(BTreeMap::new(), space.clone(), &mut problems);
         let clock = Clock::of(|| NOW);
         let limits = CallLimits::default();
-        let gateway = Gateway::new(Parts { space, policies, identity, journal, systems, limits, clock });
+        let runs = Runs::open(folder.path(), &journal, NOW).unwrap();
+        let run_limits = RunLimits::default();
+        let parts = Parts { space, policies, identity, journal, runs, run_limits, systems, limits, clock };
+        let gateway = Gateway::new(parts);
         Self { folder, key, issuer, gateway }
     }
 
@@ -77,7 +80,7 @@ impl House {
     fn hand_over(&self, caller: &Caller, artifacts: Vec<Artifact>) -> (Value, Vec<Handed>) {
         let output = Output { structured: json!({ "stdout": "" }), text: None, artifacts };
         let call = CallId(Uuid::now_v7());
-        match self.gateway.inner.hand_over(&caller.run_id(), call, output) {
+        match self.gateway.inner.hand_over(&caller.run, call, output) {
             Reply::Done { structured, artifacts, .. } => (structured, artifacts),
             other => panic!("{other:?}"),
         }

@@ -53,7 +53,7 @@ impl Http {
         tool: &Tool,
         request: &HttpRequest,
         call: &Call,
-        subject_token: &Secret,
+        subject_token: Option<&Secret>,
     ) -> Outcome {
         let Some(client) = &self.client else {
             return Outcome::failed(Refusal::internal("http_unavailable", Wall::System));
@@ -75,14 +75,21 @@ impl Http {
     }
 
     /// Mints the credential for this principal and this system.
-    async fn credential(&self, call: &Call, subject_token: &Secret) -> Result<Option<Secret>, Ended> {
+    async fn credential(&self, call: &Call, subject_token: Option<&Secret>) -> Result<Option<Secret>, Ended> {
         let Credential::Exchange(exchange) = &self.settings.credential else { return Ok(None) };
+        let subject_token = subject_token.ok_or_else(|| Ended::Failed(no_subject_token()))?;
         let minted = exchange.token_for(subject_token, call.at()).await;
         minted.map(Some).map_err(|error| {
             tracing::warn!(%error, system = %call.system(), "no credential could be minted");
             no_credential(error)
         })
     }
+}
+
+/// The user's token is kept in memory alone, and the gateway that was given it is gone.
+fn no_subject_token() -> Refusal {
+    let message = "the gateway was started anew and no longer has the user's token; the application has to start another run";
+    Refusal::new("credential_unavailable", RefusalClass::Upstream, Wall::Identity, Retry::Never, message)
 }
 
 /// Why there is no credential: more scopes would help, trying again would, or nothing that an agent can do.

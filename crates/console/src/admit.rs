@@ -1,0 +1,68 @@
+//! Who is let in: requests to a known host, not from a browser's page, with a token for this door.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use ringfence_gateway::NotIdentified;
+
+use crate::Door;
+use crate::answer::refuse;
+
+/// A page of another site could make a browser on the operator's machine send requests here (DNS rebinding).
+pub(crate) async fn known_host(State(door): State<Door>, request: Request, next: Next) -> Response {
+    if is_for_us(request.headers(), &door.settings.hosts) {
+        return next.run(request).await;
+    }
+    refuse(StatusCode::FORBIDDEN, "unknown_host", "this `Host` or `Origin` is not served here")
+}
+
+/// Lets in someone in the operators' group.
+pub(crate) async fn operator(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+    let operators = door.settings.operators.as_ref();
+    match door.gateway.person(request.headers()).await {
+        Ok(person) if operators.is_some_and(|group| person.principal.groups().contains(group)) => {
+            request.extensions_mut().insert(person.principal);
+            next.run(request).await
+        }
+        Ok(_) => {
+            door.gateway.rejected("not_an_operator").await;
+            refuse(StatusCode::FORBIDDEN, "not_an_operator", "this is for operators")
+        }
+        Err(refused) => unidentified(refused),
+    }
+}
+
+/// Lets in an application that the project names.
+pub(crate) async fn application(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+    match door.gateway.application(request.headers()).await {
+        Ok(application) if door.settings.applications.contains_key(&application.client) => {
+            request.extensions_mut().insert(application.client);
+            next.run(request).await
+        }
+        Ok(_) => {
+            door.gateway.rejected("unknown_application").await;
+            let why = "this application is not known here; name its client in `[applications]`";
+            refuse(StatusCode::FORBIDDEN, "unknown_application", why)
+        }
+        Err(refused) => unidentified(refused),
+    }
+}
+
+fn unidentified(refused: NotIdentified) -> Response {
+    if let Some(seconds) = refused.retry_after_seconds() {
+        let unavailable = refuse(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &refused.to_string());
+        return ([(header::RETRY_AFTER, seconds.to_string())], unavailable).into_response();
+    }
+    let refusal = refuse(StatusCode::UNAUTHORIZED, "unauthorized", &refused.to_string());
+    ([(header::WWW_AUTHENTICATE, "Bearer")], refusal).into_response()
+}
+
+fn is_for_us(headers: &HeaderMap, hosts: &[String]) -> bool {
+    let mut given = headers.get_all(header::HOST).iter();
+    // Two of them are none: two readers could each take another one.
+    let (Some(only), None) = (given.next(), given.next()) else { return false };
+    let is_known =
+        only.to_str().ok().is_some_and(|host| hosts.iter().any(|known| known.eq_ignore_ascii_case(host)));
+    is_known && !headers.contains_key(header::ORIGIN)
+}

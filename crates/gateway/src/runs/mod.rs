@@ -1,0 +1,169 @@
+//! Runs: an application starts one for its user, a client that logs in directly gets one of its own, and each can be revoked.
+
+mod revoke;
+mod start;
+mod token;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+
+use ringfence_core::{Instant, Label, Refusal, RunId, Secret};
+use ringfence_identity::{Identified, VerifiedToken};
+use ringfence_store::{Lifetime, NoRun, Owner, RunFilter, Runs, StoredRun};
+use uuid::Uuid;
+
+use crate::caller::NotIdentified;
+use crate::pipeline::Inner;
+use crate::{Caller, Gateway};
+
+pub use revoke::NotRevoked;
+pub use start::{NotStarted, Start, Started};
+pub(crate) use token::is_one as is_run_token;
+
+/// How long runs may live.
+#[derive(Clone, Copy, Debug)]
+pub struct RunLimits {
+    /// Those that no application started.
+    pub implicit: Lifetime,
+    /// Those that an application starts, in milliseconds: at the most, and where it does not say.
+    pub started_max_ms: u64,
+}
+
+impl Default for RunLimits {
+    /// An hour without a call and twelve in all; an hour for those that an application starts.
+    fn default() -> Self {
+        const HOUR_MS: u64 = 3_600_000;
+        Self { implicit: Lifetime { idle_ms: HOUR_MS, total_ms: 12 * HOUR_MS }, started_max_ms: HOUR_MS }
+    }
+}
+
+/// The runs of a gateway, with what of them is kept in memory alone.
+pub(crate) struct RunBook {
+    pub(crate) stored: Runs,
+    pub(crate) limits: RunLimits,
+    /// The tokens of the users that applications started runs for, to be exchanged for those of systems. They are on no disk:
+    /// a run that outlives its gateway does without.
+    subject_tokens: Mutex<HashMap<RunId, Secret>>,
+    /// The last change that this gateway has acted upon.
+    seen: Mutex<u64>,
+}
+
+impl RunBook {
+    pub(crate) fn new(stored: Runs, limits: RunLimits) -> Self {
+        // What ended before has nothing here that could go on.
+        let seen = Mutex::new(stored.last_change().unwrap_or(0));
+        Self { stored, limits, subject_tokens: Mutex::default(), seen }
+    }
+
+    fn subject_token(&self, run: &RunId) -> Option<Secret> {
+        self.subject_tokens.lock().ok()?.get(run).cloned()
+    }
+}
+
+impl Inner {
+    /// The caller behind a run's token.
+    pub(crate) async fn caller_of_run(
+        &self,
+        presented: &Secret,
+        now: Instant,
+    ) -> Result<Caller, NotIdentified> {
+        match self.runs.stored.with_token(&token::hash(presented), now) {
+            Ok(run) => self.restored(run),
+            Err(refused) => Err(self.no_run(refused).await),
+        }
+    }
+
+    fn restored(&self, run: StoredRun) -> Result<Caller, NotIdentified> {
+        let StoredRun { id, subject, agent, terms, expires, claims, scopes, .. } = run;
+        let scopes = scopes.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect();
+        let client = agent.as_str().to_owned();
+        let verified = VerifiedToken { subject, client, scopes, expires, claims };
+        let identified = self.identity.restored(verified).map_err(NotIdentified::Refused)?;
+        let subject_token = self.runs.subject_token(&id);
+        Ok(Caller { identified: Arc::new(identified), subject_token, run: id, terms: Arc::new(terms) })
+    }
+
+    /// The caller that logged in directly: its run is the one of its user and its client.
+    pub(crate) async fn caller_of_client(
+        &self,
+        identified: Identified,
+        token: Secret,
+        now: Instant,
+    ) -> Result<Caller, NotIdentified> {
+        let scopes = words(&identified);
+        let owner = owner(&identified, &scopes);
+        let fresh = RunId::new(Uuid::now_v7());
+        let (run, is_new) = match self.runs.stored.implicit(&owner, &fresh, self.runs.limits.implicit, now) {
+            Ok(found) => found,
+            Err(refused) => return Err(self.no_run(refused).await),
+        };
+        let expires = identified.expires.min(run.expires);
+        let caller = Caller {
+            identified: Arc::new(Identified { expires, ..identified }),
+            subject_token: Some(token),
+            run: run.id,
+            terms: Arc::new(run.terms),
+        };
+        if is_new && let Err(error) = self.journal.run_started(&caller.run([].into()), now).await {
+            tracing::error!(%error, "a run could not be recorded, so it has not begun");
+            return Err(NotIdentified::Unavailable);
+        }
+        Ok(caller)
+    }
+
+    /// A run that may not go on: journalled, and said in a way that makes a client log in where that helps.
+    async fn no_run(&self, refused: NoRun) -> NotIdentified {
+        let (code, refusal) = match refused {
+            NoRun::Unknown => ("run_unknown", NotIdentified::RunUnknown),
+            NoRun::Ended(_) | NoRun::Spent(_) => ("run_ended", NotIdentified::RunEnded),
+            NoRun::LoginNeeded => ("run_revoked", NotIdentified::LoginNeeded),
+            NoRun::Unusable(error) => {
+                tracing::error!(error, "a run could not be looked up, so nothing was done");
+                ("runs_unreadable", NotIdentified::Unavailable)
+            }
+        };
+        self.journal.rejected(self.clock.now(), code).await;
+        refusal
+    }
+}
+
+impl Gateway {
+    /// Runs, newest first.
+    pub fn runs(&self, filter: &RunFilter) -> Result<Vec<StoredRun>, NoRun> {
+        self.inner.runs.stored.list(filter, self.inner.clock.now())
+    }
+
+    /// What a run has touched so far.
+    pub fn labels(&self, run: &RunId) -> Result<BTreeSet<Label>, Refusal> {
+        self.inner.labels(run)
+    }
+
+    /// What time it is here.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.inner.clock.now()
+    }
+
+    /// One run.
+    pub fn run(&self, run: &str) -> Result<Option<StoredRun>, NoRun> {
+        self.inner.runs.stored.find(run)
+    }
+}
+
+fn owner<'a>(identified: &'a Identified, scopes: &'a str) -> Owner<'a> {
+    let principal = &identified.principal;
+    // OpenID Connect Core §2, RFC 9068 §2.2.1: when the user logged in, which no refresh changes.
+    let login = principal.claims().get("auth_time").and_then(serde_json::Value::as_u64);
+    Owner {
+        issuer: principal.issuer(),
+        subject: principal.subject(),
+        agent: &identified.agent,
+        claims: principal.claims(),
+        scopes,
+        login: login.map(|seconds| Instant(seconds.saturating_mul(1000))),
+    }
+}
+
+fn words(identified: &Identified) -> String {
+    identified.scopes.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
+}
