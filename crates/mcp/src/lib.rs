@@ -12,6 +12,8 @@ mod revision;
 mod server;
 mod service;
 mod sse;
+#[cfg(feature = "client")]
+pub mod stdio;
 mod watch;
 
 pub use revision::Revision;
