@@ -12,12 +12,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use ringfence_core::GroupName;
-use ringfence_gateway::{Gateway, health_routes};
+use ringfence_gateway::{Gateway, Request as Asking, health_routes, refuse_token_in_query};
 use serde_json::json;
+use url::Url;
 
 /// What the door has to know of itself.
 #[derive(Clone, Debug)]
 pub struct PeoplesDoorSettings {
+    /// The URL of the door as clients spell it, without a path; proofs are made for what is below it.
+    pub resource: String,
     /// Whoever may look; `None`: nobody.
     pub operators: Option<GroupName>,
     /// The `Host` headers that are answered, with their ports.
@@ -37,7 +40,9 @@ pub fn peoples_door(gateway: &Gateway, settings: PeoplesDoorSettings) -> Router 
         .route("/v1/status", get(status))
         .route_layer(middleware::from_fn_with_state(door.clone(), admit))
         .with_state(door);
-    health_routes(gateway).merge(for_operators)
+    health_routes(gateway)
+        .merge(for_operators)
+        .layer(middleware::from_fn_with_state(gateway.clone(), refuse_token_in_query))
 }
 
 impl Door {
@@ -52,7 +57,9 @@ async fn admit(State(door): State<Door>, request: Request, next: Next) -> Respon
     if !is_for_us(headers, &door.settings.hosts) {
         return refuse(StatusCode::FORBIDDEN, "this `Host` or `Origin` is not served here");
     }
-    match door.gateway.person(headers).await {
+    let url = Url::parse(&format!("{}{}", door.settings.resource, request.uri().path())).ok();
+    let asking = Asking { headers, method: request.method().as_str(), url: url.as_ref() };
+    match door.gateway.person(asking).await {
         Ok(person) if door.is_for(person.principal.groups()) => next.run(request).await,
         Ok(_) => {
             door.gateway.rejected("not_an_operator").await;
@@ -66,9 +73,9 @@ async fn admit(State(door): State<Door>, request: Request, next: Next) -> Respon
         }
         Err(refused) => {
             let mut response = refuse(StatusCode::UNAUTHORIZED, &refused.to_string());
-            response
-                .headers_mut()
-                .insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+            let scheme = if refused.wants_proof() { "DPoP algs=\"ES256 EdDSA\"" } else { "Bearer" };
+            let value = header::HeaderValue::from_static(scheme);
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
             response
         }
     }

@@ -13,7 +13,7 @@ mod visible;
 
 pub use agents_door::{DoorSettings, agents_door, health_routes};
 pub use artifacts::{Handed, Kept, Link};
-pub use caller::{Asked, Caller, NotIdentified};
+pub use caller::{Asked, Caller, NotIdentified, Request, refuse_token_in_query};
 pub use clock::Clock;
 pub use limits::CallLimits;
 pub use pipeline::{Gateway, Parts, Status};

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::HeaderMap;
 use ringfence_actions::{ActionSpace, Tool, nearest_tools, unknown_tool};
 use ringfence_core::{
     Call, CallId, Decision, Effect, GroupName, Label, Permit, Refusal, RefusalClass, Retry, Rule, Run, RunId,
@@ -17,7 +16,7 @@ use ringfence_tools::{EgressLog, Ended, Outcome, Systems, Watch};
 use uuid::Uuid;
 
 use crate::artifacts::Artifacts;
-use crate::caller::{NotIdentified, presented};
+use crate::caller::{NotIdentified, Request, Sent};
 use crate::gate::Gate;
 use crate::limits::UnderWay;
 use crate::shutdown::Shutdown;
@@ -120,16 +119,14 @@ impl Gateway {
     }
 
     /// Who sent this request to the agents' door.
-    pub async fn caller(&self, headers: &HeaderMap) -> Result<Caller, NotIdentified> {
-        self.inner
-            .identify(Door::Agents, headers)
-            .await
-            .map(|(identified, token)| Caller::new(identified, token))
+    pub async fn caller(&self, request: impl Into<Request<'_>>) -> Result<Caller, NotIdentified> {
+        let identified = self.inner.identify(Door::Agents, request.into()).await;
+        identified.map(|(identified, token)| Caller::new(identified, token))
     }
 
     /// Who sent this request to the people's door.
-    pub async fn person(&self, headers: &HeaderMap) -> Result<Identified, NotIdentified> {
-        self.inner.identify(Door::People, headers).await.map(|(identified, _)| identified)
+    pub async fn person(&self, request: impl Into<Request<'_>>) -> Result<Identified, NotIdentified> {
+        self.inner.identify(Door::People, request.into()).await.map(|(identified, _)| identified)
     }
 
     /// How the gateway is doing.
@@ -156,14 +153,14 @@ impl Gateway {
 }
 
 impl Inner {
-    /// Who sent a request with these headers, and the token that says so. A token that is refused is journalled.
+    /// Who sent a request, and the token that says so. A token that is refused is journalled.
     pub(crate) async fn identify(
         &self,
         door: Door,
-        headers: &HeaderMap,
+        request: Request<'_>,
     ) -> Result<(Identified, Secret), NotIdentified> {
-        let token = match presented(headers) {
-            Ok(token) => token,
+        let sent = match Sent::by(request) {
+            Ok(sent) => sent,
             Err(refused) => {
                 // A request without a token is how a client learns where to get one.
                 if refused != NotIdentified::NoToken {
@@ -172,8 +169,8 @@ impl Inner {
                 return Err(refused);
             }
         };
-        match self.identity.identify(door, &token, self.clock.now()).await {
-            Ok(identified) => Ok((identified, token)),
+        match self.identity.identify(door, sent.presented(), self.clock.now()).await {
+            Ok(identified) => Ok((identified, sent.token)),
             Err(refused) => {
                 tracing::debug!(code = refused.code(), "a token was refused");
                 self.journal.rejected(self.clock.now(), refused.code()).await;

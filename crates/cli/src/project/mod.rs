@@ -1,7 +1,9 @@
 //! A project on disk: `ringfence.toml`, the users file, the tool files and the policies, read and checked as one.
 
+mod agents;
 mod host;
 mod identity;
+mod issuers;
 mod remote;
 mod sandbox;
 mod server;
@@ -14,10 +16,12 @@ use std::path::{Path, PathBuf};
 use ringfence_actions::file::Table;
 use ringfence_actions::{File, SystemKind};
 use ringfence_core::{Level, Place, Problem, SystemName};
+use ringfence_identity::KnownAgents;
 use toml::Spanned;
 
 pub(crate) use host::{HostDeclaration, HostProject};
 pub(crate) use identity::{IdentityDeclaration, IssuerSource};
+pub(crate) use issuers::IssuerDeclaration;
 pub(crate) use remote::RemoteDeclaration;
 pub(crate) use sandbox::{SandboxDeclaration, SecretSource};
 pub(crate) use server::Server;
@@ -35,6 +39,7 @@ pub(crate) struct Project {
     pub(crate) text: String,
     pub(crate) server: Server,
     pub(crate) identity: IdentityDeclaration,
+    pub(crate) agents: KnownAgents,
     pub(crate) journal: JournalDeclaration,
     pub(crate) systems: BTreeMap<SystemName, System>,
     pub(crate) tool_files: Vec<TextFile>,
@@ -63,6 +68,7 @@ impl Project {
         let mut root = file.parse(&mut problems);
         let server = server::server(root.as_mut(), &mut problems);
         let identity = identity::identity(folder, root.as_mut(), &mut problems);
+        let agents = agents::agents(root.as_mut(), &mut problems);
         let journal = journal(folder, root.as_mut(), &mut problems);
         let systems = systems::systems(folder, root.as_mut(), &mut problems);
         if let Some(root) = root {
@@ -73,6 +79,7 @@ impl Project {
             text,
             server,
             identity,
+            agents,
             journal,
             systems,
             tool_files: texts(folder, "tools", "toml", &mut problems)?,
