@@ -89,7 +89,8 @@ impl Introspection {
         let asked = self.0.introspect(token).await;
         match &asked {
             Ok(claims) => {
-                let ends = claims.get("exp").and_then(Value::as_u64).unwrap_or(0);
+                // Where it is left out, the token itself has one, or is refused for having none.
+                let ends = claims.get("exp").and_then(Value::as_u64).unwrap_or(u64::MAX);
                 let expires = Instant(ends.saturating_mul(1000));
                 *kept = Some(Kept { claims: claims.clone(), asked: now, expires });
             }

@@ -1,5 +1,11 @@
 //! The token check against tokens that are wrong in one way each, and the exchange against the development issuer.
 
+mod bound;
+mod fake;
+mod introspection;
+mod issuers;
+mod rotation;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
