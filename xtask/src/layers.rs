@@ -10,11 +10,12 @@ use crate::root;
 
 /// Which of ours each crate may use. What stands on the right stands nowhere to the left of it.
 const MAY_USE: &[(&str, &[&str])] = &[
+    ("addresses", &[]),
     ("core", &[]),
     ("mcp", &[]),
-    ("sandbox", &[]),
+    ("sandbox", &["addresses"]),
     ("actions", &["core"]),
-    ("identity", &["core"]),
+    ("identity", &["addresses", "core"]),
     ("store", &["core"]),
     ("policy", &["actions", "core"]),
     ("tools", &["mcp", "sandbox", "identity", "actions", "core"]),

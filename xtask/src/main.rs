@@ -82,6 +82,7 @@ fn bench(which: Option<Bench>) -> Result<(), String> {
     if which != Some(Bench::Sandbox) {
         step::cargo(&["build", "--release", "--package", "ringfence-cli"])?;
         step::cargo(&["bench", "--package", "ringfence-tests", "--bench", "numbers"])?;
+        step::cargo(&["bench", "--package", "ringfence-identity", "--bench", "token"])?;
     }
     if which != Some(Bench::Pipeline) {
         for (program, package) in [("bwrap", "bubblewrap"), ("runsc", "runsc")] {

@@ -230,6 +230,22 @@ impl<'a> Table<'a> {
         self.as_table(key, entry, problems)
     }
 
+    /// Takes a list of tables: `[[KEY]]`.
+    pub fn list_of_tables(&mut self, key: &'static str, problems: &mut Vec<Problem>) -> Vec<Self> {
+        let Some(entry) = self.remove(key) else { return Vec::new() };
+        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+        let DeValue::Array(items) = entry.value.into_inner() else {
+            let what = format!("`{path}` is not a list of tables");
+            problems.push(Problem::error(self.file.place(&entry.key), what, format!("write `[[{path}]]`")));
+            return Vec::new();
+        };
+        let tables = items.into_iter().filter_map(|item| {
+            let entry = Entry { key: item.span(), value: item };
+            self.as_table(key, entry, problems)
+        });
+        tables.collect()
+    }
+
     /// Takes all that is left as named tables: `[NAME]`.
     pub fn tables(&mut self, problems: &mut Vec<Problem>) -> Vec<(Spanned<String>, Self)> {
         let entries = std::mem::take(&mut self.entries);

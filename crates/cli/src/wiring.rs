@@ -10,9 +10,7 @@ use ringfence_console::PeoplesDoorSettings;
 use ringfence_core::{Authorities, Digest, Instant, Level, Place, Problem, Recorder, Secret, Verifier};
 use ringfence_gateway::{CallLimits, Clock, DoorSettings, Gateway, Parts};
 use ringfence_identity::development::{self, GATEWAY_CLIENT, Issuer, IssuerSettings};
-use ringfence_identity::{
-    Endpoint, Exchange, ExchangeSettings, Identity, KeySource, SigningAlgorithm, TokenCheck, TokenRules,
-};
+use ringfence_identity::{Endpoint, Exchange, ExchangeSettings};
 use ringfence_policy::{Policies, PolicyFile};
 use ringfence_sandbox::egress::Rules;
 use ringfence_sandbox::remote::{HostSettings, Hosted, RemoteSettings};
@@ -29,6 +27,7 @@ use crate::project::{
     ExchangeDeclaration, HostDeclaration, HostProject, IssuerSource, PROJECT_FILE, Project,
     RemoteDeclaration, SandboxDeclaration, SecretSource, System, SystemDeclaration, exchange_audiences,
 };
+use crate::trust;
 
 /// Where the doors and the development issuer really listen.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +42,7 @@ impl Addresses {
     pub(crate) fn declared(project: &Project) -> Self {
         let issuer = match &project.identity.source {
             IssuerSource::Development { listen, .. } => Some(*listen),
-            IssuerSource::External { .. } => None,
+            IssuerSource::External(_) => None,
         };
         Self { agents: project.server.listen, people: project.server.control, issuer }
     }
@@ -77,6 +76,7 @@ impl Checked {
             project.policy_files.iter().map(|file| PolicyFile { name: &file.name, text: &file.text });
         let policies = Policies::load(&policy_files.collect::<Vec<_>>(), &space, decider, &mut problems);
         check_audiences(&project, &mut problems);
+        trust::check_exchanges(&project, &mut problems);
         project.problems = problems;
         Ok(Self { project, space: Arc::new(space), policies, recorder, verifier })
     }
@@ -142,7 +142,7 @@ impl Checked {
         let Some(policies) = policies else {
             return Err(Failure::new("the policies could not be read", "run `ringfence check`"));
         };
-        let identity = identity(&project, issuer, addresses, verifier)?;
+        let identity = trust::identity(&project, issuer, addresses, verifier)?;
         let journal = journal(&project, recorder, role)?;
         let runs = Runs::open(&project.journal.folder, &journal, clock.now()).map_err(Failure::of)?;
         Ok(Gateway::new(Parts {
@@ -245,14 +245,17 @@ fn check_audiences(project: &Project, problems: &mut Vec<Problem>) {
 }
 
 pub(crate) fn agents_settings(project: &Project, addresses: &Addresses) -> DoorSettings {
-    let issuer = match &project.identity.source {
-        IssuerSource::Development { listen, .. } => format!("http://{}", addresses.issuer.unwrap_or(*listen)),
-        IssuerSource::External { issuer, .. } => issuer.clone(),
+    let issuers = match &project.identity.source {
+        IssuerSource::Development { listen, .. } => {
+            vec![format!("http://{}", addresses.issuer.unwrap_or(*listen))]
+        }
+        IssuerSource::External(declared) => declared.iter().map(|issuer| issuer.issuer.clone()).collect(),
     };
     DoorSettings {
         resource: agents_audience(project, addresses),
-        issuers: vec![issuer],
+        issuers,
         scopes: project.identity.scopes.clone(),
+        proofs: project.identity.proofs,
         hosts: hosts(&addresses.agents, project.server.public_url.as_deref()),
         origins: project.server.allowed_origins.clone(),
     }
@@ -261,6 +264,7 @@ pub(crate) fn agents_settings(project: &Project, addresses: &Addresses) -> DoorS
 pub(crate) fn peoples_settings(project: &Project, addresses: &Addresses) -> PeoplesDoorSettings {
     let hosts = hosts(&addresses.people, project.server.control_url.as_deref());
     PeoplesDoorSettings {
+        resource: peoples_audience(project, addresses),
         operators: project.identity.operators.clone(),
         applications: project.applications.clone(),
         mcp: agents_audience(project, addresses),
@@ -306,32 +310,6 @@ pub(crate) fn issuer(
         downstream: exchange_audiences(&project.systems),
     };
     Issuer::new(key, settings).map(Some).map_err(Failure::of)
-}
-
-fn identity(
-    project: &Project,
-    issuer: Option<&Issuer>,
-    addresses: &Addresses,
-    verifier: Verifier,
-) -> Result<Identity, Failure> {
-    let check = |audience: String| match (&project.identity.source, issuer) {
-        (IssuerSource::External { issuer, jwks, algorithms, token_type, lifetime_max_seconds }, _) => {
-            let rules = TokenRules {
-                issuer: issuer.clone(),
-                audience,
-                algorithms: algorithms.iter().filter_map(|name| SigningAlgorithm::named(name)).collect(),
-                token_type: token_type.clone(),
-                lifetime_max_seconds: *lifetime_max_seconds,
-            };
-            let keys = Endpoint::new(jwks).map_err(Failure::of)?;
-            TokenCheck::new(rules, KeySource::Url(keys)).map_err(Failure::of)
-        }
-        (IssuerSource::Development { .. }, Some(issuer)) => issuer.check(&audience).map_err(Failure::of),
-        (IssuerSource::Development { .. }, None) => Err(Failure::of("the development issuer is missing")),
-    };
-    let agents = check(agents_audience(project, addresses))?;
-    let people = check(peoples_audience(project, addresses))?;
-    Ok(Identity::new(agents, people, project.identity.groups_claim.clone(), verifier))
 }
 
 fn system_settings(
@@ -401,7 +379,8 @@ fn exchanged(declared: &ExchangeDeclaration, issuer: Option<&Issuer>) -> Result<
             (endpoint, client_id, Secret::new(secret.expose().trim().to_owned()))
         }
     };
-    let token_endpoint = Endpoint::new(&endpoint)
+    // The operator writes this one, so it is of the operator's own network where it says so.
+    let token_endpoint = Endpoint::internal(&endpoint)
         .map_err(|error| (error.to_string(), "correct `token-endpoint`".to_owned()))?;
     let (audience, scopes) = (declared.audience.clone(), declared.scopes.clone());
     Exchange::new(ExchangeSettings { token_endpoint, client_id, client_secret, audience, scopes })
@@ -481,7 +460,7 @@ pub(crate) fn check_keys(project: &mut Project) {
     let journal = keys::journal_key_is_there_or_not_needed(project);
     let issuer = match &project.identity.source {
         IssuerSource::Development { .. } => keys::issuer_key_is_sound(project),
-        IssuerSource::External { .. } => Ok(()),
+        IssuerSource::External(_) => Ok(()),
     };
     for (file, looked) in
         [(keys::issuer_key_file(project), issuer), (keys::journal_key_file(project), journal)]
@@ -492,18 +471,5 @@ pub(crate) fn check_keys(project: &mut Project) {
             project.problems.push(Problem::error(Place::start(&name), what, instead));
         }
     }
-    if let IssuerSource::External { jwks, algorithms, .. } = &project.identity.source {
-        let mut refuse = |what: String, instead: &str| {
-            project.problems.push(Problem::error(Place::start(PROJECT_FILE), what, instead));
-        };
-        if let Err(error) = Endpoint::new(jwks) {
-            refuse(error.to_string(), "correct `jwks`");
-        }
-        for unknown in algorithms.iter().filter(|name| SigningAlgorithm::named(name).is_none()) {
-            refuse(
-                format!("`{unknown}` is not an algorithm that is accepted"),
-                "write `ES256`, `EdDSA` or `RS256`",
-            );
-        }
-    }
+    trust::check(project);
 }

@@ -4,7 +4,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use ringfence_gateway::NotIdentified;
+use ringfence_gateway::{NotIdentified, Request as Asking};
+use url::Url;
 
 use crate::Door;
 use crate::answer::refuse;
@@ -20,7 +21,8 @@ pub(crate) async fn known_host(State(door): State<Door>, request: Request, next:
 /// Lets in someone in the operators' group.
 pub(crate) async fn operator(State(door): State<Door>, mut request: Request, next: Next) -> Response {
     let operators = door.settings.operators.as_ref();
-    match door.gateway.person(request.headers()).await {
+    let url = url(&door, &request);
+    match door.gateway.person(asking(&request, url.as_ref())).await {
         Ok(person) if operators.is_some_and(|group| person.principal.groups().contains(group)) => {
             request.extensions_mut().insert(person.principal);
             next.run(request).await
@@ -35,9 +37,10 @@ pub(crate) async fn operator(State(door): State<Door>, mut request: Request, nex
 
 /// Lets in an application that the project names.
 pub(crate) async fn application(State(door): State<Door>, mut request: Request, next: Next) -> Response {
-    match door.gateway.application(request.headers()).await {
-        Ok(application) if door.settings.applications.contains_key(&application.client) => {
-            request.extensions_mut().insert(application.client);
+    let url = url(&door, &request);
+    match door.gateway.application(asking(&request, url.as_ref())).await {
+        Ok(application) if door.settings.applications.contains_key(application.client.as_str()) => {
+            request.extensions_mut().insert(application);
             next.run(request).await
         }
         Ok(_) => {
@@ -54,8 +57,21 @@ fn unidentified(refused: NotIdentified) -> Response {
         let unavailable = refuse(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &refused.to_string());
         return ([(header::RETRY_AFTER, seconds.to_string())], unavailable).into_response();
     }
+    if refused.is_forbidden() {
+        return refuse(StatusCode::FORBIDDEN, "forbidden", &refused.to_string());
+    }
     let refusal = refuse(StatusCode::UNAUTHORIZED, "unauthorized", &refused.to_string());
-    ([(header::WWW_AUTHENTICATE, "Bearer")], refusal).into_response()
+    let scheme = if refused.wants_proof() { "DPoP algs=\"ES256 EdDSA\"" } else { "Bearer" };
+    ([(header::WWW_AUTHENTICATE, scheme)], refusal).into_response()
+}
+
+/// The URL of a request as its client spelled it.
+fn url(door: &Door, request: &Request) -> Option<Url> {
+    Url::parse(&format!("{}{}", door.settings.resource, request.uri().path())).ok()
+}
+
+fn asking<'a>(request: &'a Request, url: Option<&'a Url>) -> Asking<'a> {
+    Asking { headers: request.headers(), method: request.method().as_str(), url }
 }
 
 fn is_for_us(headers: &HeaderMap, hosts: &[String]) -> bool {

@@ -16,7 +16,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::{delete, get, post};
 use ringfence_core::{AgentId, GroupName};
-use ringfence_gateway::{Gateway, health_routes};
+use ringfence_gateway::{Gateway, health_routes, refuse_token_in_query};
 
 /// The longest body that is read, in bytes.
 const BODY_BYTES_MAX: usize = 128 << 10;
@@ -24,6 +24,8 @@ const BODY_BYTES_MAX: usize = 128 << 10;
 /// What the door has to know of itself.
 #[derive(Clone, Debug)]
 pub struct PeoplesDoorSettings {
+    /// The URL of the door as clients spell it, without a path; proofs are made for what is below it.
+    pub resource: String,
     /// Whoever may look and revoke; `None`: nobody.
     pub operators: Option<GroupName>,
     /// The applications that may start runs, by their OAuth clients, with the agents of each.
@@ -57,5 +59,7 @@ pub fn peoples_door(gateway: &Gateway, settings: PeoplesDoorSettings) -> Router 
         .merge(for_applications)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(door.clone(), admit::known_host));
-    health_routes(gateway).merge(admitted.with_state(door))
+    health_routes(gateway)
+        .merge(admitted.with_state(door))
+        .layer(middleware::from_fn_with_state(gateway.clone(), refuse_token_in_query))
 }

@@ -4,19 +4,24 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use ringfence_core::{Refusal, RefusalClass};
-use ringfence_identity::challenge;
+use ringfence_core::{Instant, Refusal, RefusalClass};
+use ringfence_identity::{ProofRule, challenge};
 use ringfence_mcp::{
     Challenge, Content, NotRead, ResourceContents, ResourceDescription, Service, Settings, ToolCall,
     ToolDescription, ToolResult,
 };
 use serde_json::json;
+use url::Url;
 
 use crate::artifacts::ArtifactRefused;
-use crate::{Asked, Caller, Gateway, Handed, Link, Reply, Sink, Watch};
+use crate::{
+    Asked, Caller, Clock, Gateway, Handed, Link, NotIdentified, Reply, Request, Sink, Watch,
+    refuse_token_in_query,
+};
 
 /// What the door has to know of itself.
 #[derive(Clone, Debug)]
@@ -27,6 +32,8 @@ pub struct DoorSettings {
     pub issuers: Vec<String>,
     /// The scopes that every token needs.
     pub scopes: Vec<String>,
+    /// Whether tokens have to be bound to a key.
+    pub proofs: ProofRule,
     /// The `Host` headers that are answered, with their ports.
     pub hosts: Vec<String>,
     /// The `Origin` headers that are answered; none means no browser.
@@ -35,7 +42,8 @@ pub struct DoorSettings {
 
 /// Everything that listens at the agents' door.
 pub fn agents_door(gateway: &Gateway, settings: &DoorSettings) -> Router {
-    let service = Arc::new(AgentsDoor { gateway: gateway.clone(), settings: settings.clone() });
+    let url = Url::parse(&settings.resource).ok();
+    let service = Arc::new(AgentsDoor { gateway: gateway.clone(), settings: settings.clone(), url });
     let wire = Settings {
         allowed_hosts: settings.hosts.clone(),
         allowed_origins: settings.origins.clone(),
@@ -44,6 +52,7 @@ pub fn agents_door(gateway: &Gateway, settings: &DoorSettings) -> Router {
     metadata_routes(gateway, settings)
         .merge(health_routes(gateway))
         .merge(ringfence_mcp::router(service, wire))
+        .layer(middleware::from_fn_with_state(gateway.clone(), refuse_token_in_query))
 }
 
 /// `/healthz`: the process answers. `/readyz`: calls can be recorded, and so carried.
@@ -61,7 +70,8 @@ pub fn health_routes(gateway: &Gateway) -> Router {
 
 /// RFC 9728 §3: the document under the path of the resource and at the root.
 fn metadata_routes(gateway: &Gateway, settings: &DoorSettings) -> Router {
-    let document = challenge::metadata(&settings.resource, &settings.issuers, &all_scopes(gateway, settings));
+    let scopes = all_scopes(gateway, settings);
+    let document = challenge::metadata(&settings.resource, &settings.issuers, &scopes, settings.proofs);
     challenge::metadata_paths(&settings.resource).into_iter().fold(Router::new(), |routes, path| {
         let document = document.clone();
         routes.route(&path, get(move || async move { Json(document).into_response() }))
@@ -77,6 +87,8 @@ fn all_scopes(gateway: &Gateway, settings: &DoorSettings) -> Vec<String> {
 struct AgentsDoor {
     gateway: Gateway,
     settings: DoorSettings,
+    /// The URL of `/mcp`, for which proofs are made.
+    url: Option<Url>,
 }
 
 #[async_trait]
@@ -84,14 +96,21 @@ impl Service for AgentsDoor {
     type Caller = Caller;
 
     async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Challenge> {
-        match self.gateway.caller(headers).await {
+        // The one method that is answered here (transports, *sending messages*).
+        let request = Request { headers, method: "POST", url: self.url.as_ref() };
+        match self.gateway.caller(request).await {
             Ok(caller) => self.with_scopes(caller).await,
             Err(refused) if refused.retry_after_seconds().is_some() => {
                 Err(later(503, refused.retry_after_seconds(), refused.to_string()))
             }
-            Err(refused) => {
-                Err(self.challenge(401, refused.error(), &self.settings.scopes, &refused.to_string()))
-            }
+            // No challenge: a client that logged in again would be as unknown as before.
+            Err(refused) if refused.is_forbidden() => Err(Challenge {
+                status: 403,
+                www_authenticate: None,
+                retry_after_seconds: None,
+                message: refused.to_string(),
+            }),
+            Err(refused) => Err(self.unauthorized(refused)),
         }
     }
 
@@ -112,7 +131,8 @@ impl Service for AgentsDoor {
         watch: ringfence_mcp::Watch,
     ) -> Result<ToolResult, Challenge> {
         let asked = Asked { tool: call.name, arguments: call.arguments };
-        match self.gateway.call(caller, asked, watched(&watch)).await {
+        let watch = watched(&watch, caller.identified.expires, self.gateway.inner.clock.clone());
+        match self.gateway.call(caller, asked, watch).await {
             Reply::Done { structured, text, artifacts } => Ok(done(structured, text, &artifacts)),
             Reply::Refused(refusal) => Ok(refused(&refusal)),
             Reply::NeedsScope { scopes, .. } => Err(self.insufficient(&scopes)),
@@ -153,22 +173,33 @@ impl AgentsDoor {
     /// One challenge with all that is needed: the base scopes and those of the tool (MCP authorization, scope challenges).
     fn insufficient(&self, of_tool: &[String]) -> Challenge {
         let all: Vec<String> = self.settings.scopes.iter().chain(of_tool).cloned().collect();
-        self.challenge(
-            403,
-            Some("insufficient_scope"),
-            &all,
-            "the token lacks a scope; log in again with those named",
-        )
+        let error = Some("insufficient_scope");
+        let metadata = challenge::metadata_url(&self.settings.resource);
+        let header = match self.settings.proofs {
+            ProofRule::Always => challenge::proof_challenge(error, &all, &metadata),
+            ProofRule::WhereBound => challenge::bearer_challenge(error, &all, &metadata),
+        };
+        challenged(403, header, "the token lacks a scope; log in again with those named")
     }
 
-    fn challenge(&self, status: u16, error: Option<&str>, scopes: &[String], why: &str) -> Challenge {
+    fn unauthorized(&self, refused: NotIdentified) -> Challenge {
+        let (error, scopes) = (refused.error(), &self.settings.scopes);
         let metadata = challenge::metadata_url(&self.settings.resource);
-        Challenge {
-            status,
-            www_authenticate: Some(challenge::bearer_challenge(error, scopes, &metadata)),
-            retry_after_seconds: None,
-            message: why.to_owned(),
-        }
+        let header = if refused.wants_proof() || self.settings.proofs == ProofRule::Always {
+            challenge::proof_challenge(error, scopes, &metadata)
+        } else {
+            challenge::either_challenge(error, scopes, &metadata)
+        };
+        challenged(401, header, &refused.to_string())
+    }
+}
+
+fn challenged(status: u16, www_authenticate: String, why: &str) -> Challenge {
+    Challenge {
+        status,
+        www_authenticate: Some(www_authenticate),
+        retry_after_seconds: None,
+        message: why.to_owned(),
     }
 }
 
@@ -193,10 +224,16 @@ fn describe(tool: &ringfence_actions::Tool) -> ToolDescription {
     }
 }
 
-/// The client's watch, as the tools know one.
-fn watched(watch: &ringfence_mcp::Watch) -> Watch {
+/// The client's watch, as the tools know one. Its token is all that lets it listen: what a call says after the token's end is
+/// not heard. The result still comes, since the call was allowed when it began, and its caller must learn what was done.
+fn watched(watch: &ringfence_mcp::Watch, until: Instant, clock: Clock) -> Watch {
     let client = watch.clone();
-    let sink = watch.is_heard().then(|| -> Sink { Arc::new(move |text: &str| client.send(text)) });
+    let tell = move |text: &str| {
+        if clock.now().0 < until.0 {
+            client.send(text);
+        }
+    };
+    let sink = watch.is_heard().then(|| -> Sink { Arc::new(tell) });
     Watch::new(sink, watch.cancellation().clone())
 }
 

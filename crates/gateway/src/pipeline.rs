@@ -5,11 +5,10 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::HeaderMap;
 use ringfence_actions::{ActionSpace, Tool, nearest_tools, unknown_tool};
 use ringfence_core::{
     Call, CallId, Decision, Effect, GroupName, Label, Permit, Refusal, RefusalClass, Retry, Rule, Run, RunId,
-    Secret, Ticket, ToolName, Verdict, Wall,
+    Ticket, ToolName, Verdict, Wall,
 };
 use ringfence_identity::{Application, Door, Identified, Identity, TokenRefused};
 use ringfence_policy::Policies;
@@ -19,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::artifacts::Artifacts;
-use crate::caller::{NotIdentified, presented};
+use crate::caller::{NotIdentified, Request, Sent};
 use crate::gate::Gate;
 use crate::limits::UnderWay;
 use crate::runs::{RunBook, RunLimits, is_run_token};
@@ -128,27 +127,29 @@ impl Gateway {
     }
 
     /// Who sent this request to the agents' door.
-    pub async fn caller(&self, headers: &HeaderMap) -> Result<Caller, NotIdentified> {
+    pub async fn caller(&self, request: impl Into<Request<'_>>) -> Result<Caller, NotIdentified> {
         let (inner, now) = (&self.inner, self.inner.clock.now());
-        let token = inner.presented(headers).await?;
-        if is_run_token(&token) {
-            return inner.caller_of_run(&token, now).await;
+        let sent = inner.sent(request.into()).await?;
+        if is_run_token(&sent.token) {
+            return inner.caller_of_run(&sent, now).await;
         }
-        let identified = inner.identify(Door::Agents, &token).await?;
-        inner.caller_of_client(identified, token, now).await
+        let identified = inner.identity.identify(Door::Agents, sent.presented(), now).await;
+        let identified = inner.judged(identified).await?;
+        inner.caller_of_client(identified, sent.token, now).await
     }
 
     /// Who sent this request to the people's door.
-    pub async fn person(&self, headers: &HeaderMap) -> Result<Identified, NotIdentified> {
-        let token = self.inner.presented(headers).await?;
-        self.inner.identify(Door::People, &token).await
+    pub async fn person(&self, request: impl Into<Request<'_>>) -> Result<Identified, NotIdentified> {
+        let (inner, now) = (&self.inner, self.inner.clock.now());
+        let sent = inner.sent(request.into()).await?;
+        inner.judged(inner.identity.identify(Door::People, sent.presented(), now).await).await
     }
 
     /// Which application sent this request to the people's door, in its own name.
-    pub async fn application(&self, headers: &HeaderMap) -> Result<Application, NotIdentified> {
-        let token = self.inner.presented(headers).await?;
-        let application = self.inner.identity.application(Door::People, &token, self.inner.clock.now()).await;
-        self.inner.judged(application).await
+    pub async fn application(&self, request: impl Into<Request<'_>>) -> Result<Application, NotIdentified> {
+        let (inner, now) = (&self.inner, self.inner.clock.now());
+        let sent = inner.sent(request.into()).await?;
+        inner.judged(inner.identity.application(Door::People, sent.presented(), now).await).await
     }
 
     /// How the gateway is doing.
@@ -176,22 +177,17 @@ impl Gateway {
 
 impl Inner {
     /// The token of a request. One that is malformed is journalled.
-    async fn presented(&self, headers: &HeaderMap) -> Result<Secret, NotIdentified> {
-        let presented = presented(headers);
+    async fn sent<'a>(&self, request: Request<'a>) -> Result<Sent<'a>, NotIdentified> {
+        let sent = Sent::by(request);
         // A request without a token is how a client learns where to get one.
-        if presented.as_ref().is_err_and(|refused| *refused != NotIdentified::NoToken) {
+        if sent.as_ref().is_err_and(|refused| *refused != NotIdentified::NoToken) {
             self.journal.rejected(self.clock.now(), "token_malformed").await;
         }
-        presented
-    }
-
-    async fn identify(&self, door: Door, token: &Secret) -> Result<Identified, NotIdentified> {
-        let identified = self.identity.identify(door, token, self.clock.now()).await;
-        self.judged(identified).await
+        sent
     }
 
     /// A token that was refused is journalled.
-    async fn judged<T>(&self, judged: Result<T, TokenRefused>) -> Result<T, NotIdentified> {
+    pub(crate) async fn judged<T>(&self, judged: Result<T, TokenRefused>) -> Result<T, NotIdentified> {
         if let Err(refused) = &judged {
             tracing::debug!(code = refused.code(), "a token was refused");
             self.journal.rejected(self.clock.now(), refused.code()).await;

@@ -3,16 +3,21 @@
 use serde_json::{Value, json};
 use url::Url;
 
+use crate::ProofRule;
+use crate::dpop::ALGORITHMS;
+
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
-/// The metadata document of a resource (RFC 9728 §2).
+/// The metadata document of a resource (RFC 9728 §2, RFC 9449 §5.1 by its registry).
 #[must_use]
-pub fn metadata(resource: &str, issuers: &[String], scopes: &[String]) -> Value {
+pub fn metadata(resource: &str, issuers: &[String], scopes: &[String], proofs: ProofRule) -> Value {
     json!({
         "resource": resource,
         "authorization_servers": issuers,
         "scopes_supported": scopes,
         "bearer_methods_supported": ["header"],
+        "dpop_signing_alg_values_supported": ALGORITHMS,
+        "dpop_bound_access_tokens_required": proofs == ProofRule::Always,
         "resource_name": "Ringfence",
     })
 }
@@ -39,15 +44,35 @@ pub fn metadata_url(resource: &str) -> String {
     }
 }
 
-/// The value of `WWW-Authenticate` (RFC 6750 §3, RFC 9728 §5.1). `error` is absent where no token was sent.
+/// The value of `WWW-Authenticate` for a bearer token (RFC 6750 §3, RFC 9728 §5.1). `error` is absent where no token was sent.
 #[must_use]
 pub fn bearer_challenge(error: Option<&str>, scopes: &[String], metadata_url: &str) -> String {
+    format!("Bearer {}", parameters(error, scopes, metadata_url))
+}
+
+/// The same for a token that is bound to a key (RFC 9449 §7.1), with the algorithms that proofs may be signed with.
+#[must_use]
+pub fn proof_challenge(error: Option<&str>, scopes: &[String], metadata_url: &str) -> String {
+    format!("DPoP {}, {}", parameters(error, scopes, metadata_url), algorithms())
+}
+
+/// Both, for a door where either will do: a client takes the one that it knows (RFC 9110 §11.6.1).
+#[must_use]
+pub fn either_challenge(error: Option<&str>, scopes: &[String], metadata_url: &str) -> String {
+    format!("{}, DPoP {}", bearer_challenge(error, scopes, metadata_url), algorithms())
+}
+
+fn algorithms() -> String {
+    format!("algs=\"{}\"", ALGORITHMS.join(" "))
+}
+
+fn parameters(error: Option<&str>, scopes: &[String], metadata_url: &str) -> String {
     let mut parts = vec![format!("resource_metadata=\"{}\"", quotable(metadata_url))];
     if !scopes.is_empty() {
         parts.push(format!("scope=\"{}\"", quotable(&scopes.join(" "))));
     }
     parts.extend(error.map(|error| format!("error=\"{}\"", quotable(error))));
-    format!("Bearer {}", parts.join(", "))
+    parts.join(", ")
 }
 
 /// The text without what would end a quoted string or a header (RFC 9110 §5.6.4).

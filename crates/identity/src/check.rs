@@ -9,11 +9,15 @@ use ringfence_core::{Claims, Instant, Secret};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
+use crate::dpop::ProofRefused;
+use crate::introspect::NotActive;
 use crate::keys::{Keys, NoKey};
-use crate::{KeySource, SigningAlgorithm};
+use crate::{Introspection, KeySource, KeyTimes, SigningAlgorithm};
 
 /// How far the issuer's clock may be from ours, in seconds.
 const LEEWAY_SECONDS: u64 = 5;
+/// How long an answer about a token that says nothing itself is kept at the most, in seconds.
+const KEEP_MAX_SECONDS: u64 = 60;
 
 /// What a token has to be.
 #[derive(Clone, Debug)]
@@ -30,10 +34,22 @@ pub struct TokenRules {
     pub lifetime_max_seconds: u64,
 }
 
-/// Checks tokens.
+/// Checks the tokens of one issuer for one audience.
+#[derive(Clone)]
 pub struct TokenCheck {
     rules: TokenRules,
     keys: Keys,
+    asking: Asking,
+}
+
+/// When the issuer itself is asked about a token.
+#[derive(Clone)]
+enum Asking {
+    Never,
+    /// For each token, since tokens say nothing themselves.
+    Opaque(Introspection, u64),
+    /// Besides the token's own claims, so that what was revoked since ends.
+    Recheck(Introspection, u64),
 }
 
 /// A token whose signature, type, issuer, audience and times were checked.
@@ -84,7 +100,25 @@ pub enum TokenRefused {
     /// A claim is missing, or lives longer than a token may.
     #[error("the access token lacks a claim that is needed, or lives too long")]
     Claims,
-    /// The issuer's keys cannot be had, so nothing can be verified.
+    /// The issuer says that it is no longer good.
+    #[error("the access token is no longer active")]
+    Inactive,
+    /// Bound to something that is not checked here, or bound and sent as if it were not (RFC 9449 §7.2).
+    #[error("the access token is bound to a key; send `Authorization: DPoP TOKEN` with a proof")]
+    Bound,
+    /// Not bound to a key, where it has to be.
+    #[error("an access token bound to a key is needed; ask for one with a DPoP proof")]
+    Unbound,
+    /// The proof that came with it is not sound.
+    #[error(transparent)]
+    Proof(ProofRefused),
+    /// Sound, and given to an OAuth client that may not act as an agent here.
+    #[error("this OAuth client is not known here; the operator adds it to `known` in `[agents]`")]
+    Agent,
+    /// Sound, and a user's, where an application's own is needed.
+    #[error("an application's own access token is needed (client credentials)")]
+    NotAnApplication,
+    /// The issuer's keys cannot be had, or it does not say, so nothing can be verified.
     #[error("the access token cannot be verified at the moment")]
     Unavailable,
 }
@@ -104,6 +138,12 @@ impl TokenRefused {
             Self::Expired => "token_expired",
             Self::NotYet => "token_not_yet",
             Self::Claims => "token_claims",
+            Self::Inactive => "token_inactive",
+            Self::Bound => "token_bound",
+            Self::Unbound => "token_unbound",
+            Self::Proof(refused) => refused.code(),
+            Self::Agent => "agent_unknown",
+            Self::NotAnApplication => "token_of_user",
             Self::Unavailable => "token_unverifiable",
         }
     }
@@ -112,11 +152,62 @@ impl TokenRefused {
 impl TokenCheck {
     /// A check with the rules and keys of one issuer. Fails where no TLS client can be made.
     pub fn new(rules: TokenRules, keys: KeySource) -> Result<Self, String> {
-        Ok(Self { rules, keys: Keys::new(keys).map_err(|error| error.0)? })
+        Self::keeping_keys(rules, keys, KeyTimes::default())
+    }
+
+    /// The same, with keys that are kept for these times.
+    pub fn keeping_keys(rules: TokenRules, keys: KeySource, times: KeyTimes) -> Result<Self, String> {
+        let keys = Keys::new(keys, &rules.issuer, times).map_err(|error| error.0)?;
+        Ok(Self { rules, keys, asking: Asking::Never })
+    }
+
+    /// The same issuer's tokens for another audience. Keys and answers are shared.
+    #[must_use]
+    pub fn for_audience(&self, audience: String) -> Self {
+        Self { rules: TokenRules { audience, ..self.rules.clone() }, ..self.clone() }
+    }
+
+    /// Tokens that say nothing themselves: the issuer is asked, and its answer kept for so many seconds.
+    #[must_use]
+    pub fn opaque(self, introspection: Introspection, keep_seconds: u64) -> Self {
+        Self { asking: Asking::Opaque(introspection, keep_seconds.min(KEEP_MAX_SECONDS)), ..self }
+    }
+
+    /// Tokens that the issuer is asked about besides, every so many seconds: what it revoked ends then.
+    #[must_use]
+    pub fn rechecked(self, introspection: Introspection, every_seconds: u64) -> Self {
+        Self { asking: Asking::Recheck(introspection, every_seconds), ..self }
+    }
+
+    /// Whose tokens are checked.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.rules.issuer
+    }
+
+    /// Whether these tokens say nothing themselves.
+    pub(crate) fn is_opaque(&self) -> bool {
+        matches!(self.asking, Asking::Opaque(..))
     }
 
     /// Checks one token, at this time.
     pub async fn check(&self, token: &Secret, now: Instant) -> Result<VerifiedToken, TokenRefused> {
+        match &self.asking {
+            Asking::Never => self.signed(token, now).await,
+            Asking::Opaque(introspection, seconds) => {
+                let answer = introspection.ask(token, *seconds, now).await.map_err(not_active)?;
+                self.introspected(answer, now)
+            }
+            Asking::Recheck(introspection, seconds) => {
+                let verified = self.signed(token, now).await?;
+                let answer = introspection.ask(token, *seconds, now).await.map_err(not_active)?;
+                if is_of(&answer, &verified) { Ok(verified) } else { Err(TokenRefused::Claims) }
+            }
+        }
+    }
+
+    /// A token that carries its claims, signed.
+    async fn signed(&self, token: &Secret, now: Instant) -> Result<VerifiedToken, TokenRefused> {
         let header = decode_header(token.expose()).map_err(|_| TokenRefused::Malformed)?;
         let algorithm = SigningAlgorithm::of(header.alg).ok_or(TokenRefused::Algorithm)?;
         if !self.rules.algorithms.contains(&algorithm) {
@@ -140,10 +231,35 @@ impl TokenCheck {
             // Signed, but the library could not read a claim that it knows.
             _ => TokenRefused::Claims,
         });
-        self.claims(verified?.claims.0, now)
+        let claims = verified?.claims.0;
+        // What only an ID token has (OpenID Connect Core §3.1.3.6 and §3.3.2.11), for issuers whose types do not tell them apart.
+        if claims.contains_key("at_hash") || claims.contains_key("c_hash") {
+            return Err(TokenRefused::Type);
+        }
+        let issued = seconds(&claims, "iat")?;
+        self.claims(claims, issued, now)
     }
 
-    fn claims(&self, claims: Claims, now: Instant) -> Result<VerifiedToken, TokenRefused> {
+    /// What the issuer says of a token (RFC 7662 §2.2). Its name may be left out there, and the time of issue.
+    fn introspected(&self, mut claims: Claims, now: Instant) -> Result<VerifiedToken, TokenRefused> {
+        let kind = claims.get("token_type").map(|kind| kind.as_str().unwrap_or_default());
+        if !kind.is_none_or(|kind| kind.eq_ignore_ascii_case("bearer") || kind.eq_ignore_ascii_case("dpop")) {
+            return Err(TokenRefused::Type);
+        }
+        // A token of this type is bound, whether or not the answer says to what.
+        if kind.is_some_and(|kind| kind.eq_ignore_ascii_case("dpop")) && !claims.contains_key("cnf") {
+            return Err(TokenRefused::Bound);
+        }
+        claims.entry("iss").or_insert_with(|| self.rules.issuer.as_str().into());
+        let issued = if claims.contains_key("iat") {
+            seconds(&claims, "iat")?
+        } else {
+            seconds(&claims, "exp")?.min(now.seconds())
+        };
+        self.claims(claims, issued, now)
+    }
+
+    fn claims(&self, claims: Claims, issued: u64, now: Instant) -> Result<VerifiedToken, TokenRefused> {
         let rules = &self.rules;
         if text(&claims, "iss") != Some(rules.issuer.as_str()) {
             return Err(TokenRefused::Issuer);
@@ -151,7 +267,7 @@ impl TokenCheck {
         if !is_audience(claims.get("aud"), &rules.audience) {
             return Err(TokenRefused::Audience);
         }
-        let (expires, issued) = (seconds(&claims, "exp")?, seconds(&claims, "iat")?);
+        let expires = seconds(&claims, "exp")?;
         let now = now.seconds();
         if expires.saturating_add(LEEWAY_SECONDS) <= now {
             return Err(TokenRefused::Expired);
@@ -174,6 +290,23 @@ impl TokenCheck {
         let scopes = scopes.map(str::to_owned).collect();
         Ok(VerifiedToken { subject, client, scopes, expires: Instant(expires.saturating_mul(1000)), claims })
     }
+}
+
+fn not_active(refused: NotActive) -> TokenRefused {
+    match refused {
+        NotActive::Inactive => TokenRefused::Inactive,
+        NotActive::Unreachable => TokenRefused::Unavailable,
+    }
+}
+
+/// Whether an answer speaks of this token: what it says at all, it says as the token does.
+fn is_of(answer: &Claims, token: &VerifiedToken) -> bool {
+    let says = |name: &str, value: Option<&str>| {
+        answer.get(name).is_none_or(|said| value.is_some() && said.as_str() == value)
+    };
+    says("sub", Some(&token.subject))
+        && says("client_id", Some(&token.client))
+        && ["iss", "jti"].iter().all(|name| says(name, text(&token.claims, name)))
 }
 
 /// Claims of which none stands twice: two readers could each take another one (RFC 7519 §4).

@@ -66,7 +66,8 @@ pub enum ExchangeRefused {
 impl Exchange {
     /// An exchange that has not happened yet. Fails where no TLS client can be made.
     pub fn new(settings: ExchangeSettings) -> Result<Self, String> {
-        Ok(Self { settings, fetcher: Fetcher::new().map_err(|error| error.0)?, kept: Mutex::default() })
+        let fetcher = Fetcher::to(&settings.token_endpoint).map_err(|error| error.0)?;
+        Ok(Self { settings, fetcher, kept: Mutex::default() })
     }
 
     /// The token for this system in the name of the subject of that token. Those who ask for the same at once wait for one answer.

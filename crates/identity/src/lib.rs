@@ -3,21 +3,28 @@
 //!
 //! The client's own token never travels onwards, and no error text says more than which check failed.
 
-mod bearer;
 pub mod challenge;
 mod check;
 pub mod development;
+mod discovery;
+mod dpop;
 mod exchange;
 mod fetch;
 mod identify;
+mod introspect;
 mod keys;
+mod presented;
 
-pub use bearer::{BadHeader, bearer};
 pub use check::{TokenCheck, TokenRefused, TokenRules, VerifiedToken};
+pub use dpop::ProofRefused;
 pub use exchange::{Exchange, ExchangeRefused, ExchangeSettings};
 pub use fetch::{BadUrl, Endpoint};
-pub use identify::{Application, Door, GroupsClaim, Identified, Identity};
-pub use keys::{KeySource, SigningAlgorithm};
+pub use identify::{
+    Application, Door, GroupsClaim, Identified, Identity, KnownAgents, ProofRule, TrustedIssuer,
+};
+pub use introspect::{Introspection, IntrospectionSettings};
+pub use keys::{KeySource, KeyTimes, SigningAlgorithm};
+pub use presented::{BadHeader, Presented, Scheme, bearer, credentials, is_token_in_query};
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,11 @@
 //! The token check against tokens that are wrong in one way each, and the exchange against the development issuer.
 
+mod bound;
+mod fake;
+mod introspection;
+mod issuers;
+mod rotation;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -8,7 +14,7 @@ use ringfence_core::{Authorities, Instant, Secret};
 use serde_json::{Map, Value, json};
 
 use crate::development::{Issuer, IssuerSettings, Minting, User, new_key, router};
-use crate::{Door, Endpoint, Exchange, ExchangeSettings, GroupsClaim, Identity, TokenRefused};
+use crate::{Door, Endpoint, Exchange, ExchangeSettings, GroupsClaim, Identity, KnownAgents, TokenRefused};
 
 const NOW: Instant = Instant(1_800_000_000_000);
 const AUDIENCE: &str = "http://127.0.0.1:8787/mcp";
@@ -181,7 +187,8 @@ async fn each_accepted_algorithm_verifies_with_its_own_key_alone() {
 async fn a_token_for_one_door_is_refused_at_the_other() {
     let issuer = Issuer::new(&new_key().unwrap(), settings("127.0.0.1:8789")).unwrap();
     let (agents, people) = (issuer.check(AUDIENCE).unwrap(), issuer.check(PEOPLE).unwrap());
-    let identity = Identity::new(agents, people, groups(false), Authorities::establish().verifier);
+    let identity = Identity::new(agents, people, groups(false), Authorities::establish().verifier)
+        .knowing(KnownAgents::Any);
     let token = issuer.mint(minting(), NOW).ok().unwrap();
     let identified = identity.identify(Door::Agents, &token, NOW).await.unwrap();
     assert_eq!(identified.principal.subject(), "bob");
@@ -217,7 +224,8 @@ async fn a_token_that_may_hide_a_group_or_a_claim_is_refused() {
     };
     let identify = async |more: &str, optional: bool| {
         let (agents, people) = (issuer.check(AUDIENCE).unwrap(), issuer.check(PEOPLE).unwrap());
-        let identity = Identity::new(agents, people, groups(optional), Authorities::establish().verifier);
+        let identity = Identity::new(agents, people, groups(optional), Authorities::establish().verifier)
+            .knowing(KnownAgents::Any);
         identity
             .identify(Door::Agents, &token(more), NOW)
             .await

@@ -10,6 +10,7 @@
 mod bad_input;
 mod commands;
 mod demo;
+mod identity;
 mod programs;
 mod runs;
 mod sandbox_host;

@@ -306,10 +306,17 @@ fn without_a_good_token_the_answer_says_how_to_get_one() {
         assert_eq!(document["bearer_methods_supported"], json!(["header"]));
         assert!(document["authorization_servers"][0].as_str().unwrap().starts_with("http://127.0.0.1:"));
     }
-    // A token in the address is none.
-    let url = format!("{}?access_token={}", wire.serving.mcp, wire.project.token("bob", &[]));
-    let in_query = Client::new(url, None, Revision::V2026).unwrap();
-    assert_eq!(wire.request(&in_query, "tools/list", &json!({})).status, 401);
+    // A token in the address is refused as such, also beside a good one in the header.
+    let token = wire.project.token("bob", &[]);
+    let url = format!("{}?access_token={token}", wire.serving.mcp);
+    for beside in [None, Some(token)] {
+        let in_query = Client::new(url.clone(), beside, Revision::V2026).unwrap();
+        let answer = wire.request(&in_query, "tools/list", &json!({}));
+        let challenge = answer.www_authenticate.unwrap_or_default();
+        assert_eq!((answer.status, challenge.as_str()), (400, r#"Bearer error="invalid_request""#));
+    }
+    let journalled = wire.project.journal().into_iter().filter(|entry| entry["code"] == "token_in_query");
+    assert_eq!(journalled.count(), 2);
 }
 
 #[test]

@@ -7,20 +7,20 @@ use std::path::Path;
 use ringfence_actions::File;
 use ringfence_actions::file::Table;
 use ringfence_core::{GroupName, Place, Problem};
-use ringfence_identity::GroupsClaim;
+use ringfence_identity::{GroupsClaim, ProofRule};
 use toml::Spanned;
 
+use super::issuers::{IssuerDeclaration, issuers};
 use super::server::address;
 use super::{PROJECT_FILE, read_text, section};
-
-/// What the longest life of a token may be set to, in seconds: a minute to a day.
-const LIFETIME_SECONDS: std::ops::RangeInclusive<u64> = 60..=86_400;
 
 #[derive(Clone)]
 pub(crate) struct IdentityDeclaration {
     pub(crate) source: IssuerSource,
     pub(crate) groups_claim: GroupsClaim,
     pub(crate) scopes: Vec<String>,
+    /// Whether tokens have to be bound to a key.
+    pub(crate) proofs: ProofRule,
     /// Whoever may look at the people's door.
     pub(crate) operators: Option<GroupName>,
 }
@@ -29,14 +29,8 @@ pub(crate) struct IdentityDeclaration {
 pub(crate) enum IssuerSource {
     /// The built-in issuer for development, on loopback.
     Development { listen: SocketAddr, users: Vec<User> },
-    /// A real one.
-    External {
-        issuer: String,
-        jwks: String,
-        algorithms: Vec<String>,
-        token_type: String,
-        lifetime_max_seconds: u64,
-    },
+    /// Real ones.
+    External(Vec<IssuerDeclaration>),
 }
 
 #[derive(Clone)]
@@ -53,19 +47,24 @@ pub(super) fn identity(
 ) -> IdentityDeclaration {
     let missing = root.is_some();
     let mut table = section(root, "identity", problems);
+    let mut text = |key: &'static str| table.as_mut().and_then(|table| table.take::<String>(key, problems));
+    let groups_claim = text("groups-claim").map_or_else(|| "groups".to_owned(), Spanned::into_inner);
+    let operators = text("operators").map_or_else(|| "operators".to_owned(), Spanned::into_inner);
+    let scopes = table.as_mut().and_then(|table| table.take::<Vec<String>>("scopes", problems));
+    let mut says = |key: &'static str| {
+        let said = table.as_mut().and_then(|table| table.take::<bool>(key, problems));
+        said.is_some_and(Spanned::into_inner)
+    };
+    let groups_claim = GroupsClaim { name: groups_claim, optional: says("groups-optional") };
+    let proofs = if says("require-dpop") { ProofRule::Always } else { ProofRule::WhereBound };
     let source = match table.as_mut() {
-        Some(table) => issuer(folder, table, problems),
+        Some(table) => source(folder, table, &groups_claim, problems),
         None => None,
     };
     if table.is_none() && missing {
         let instead = "add `[identity]` with `development-issuer = true`, or with `issuer = \"https://…\"`";
         problems.push(Problem::error(Place::start(PROJECT_FILE), "`[identity]` is missing", instead));
     }
-    let mut text = |key: &'static str| table.as_mut().and_then(|table| table.take::<String>(key, problems));
-    let groups_claim = text("groups-claim").map_or_else(|| "groups".to_owned(), Spanned::into_inner);
-    let operators = text("operators").map_or_else(|| "operators".to_owned(), Spanned::into_inner);
-    let scopes = table.as_mut().and_then(|table| table.take::<Vec<String>>("scopes", problems));
-    let optional = table.as_mut().and_then(|table| table.take::<bool>("groups-optional", problems));
     let operators = GroupName::new(operators).map_err(|bad| {
         problems.push(Problem::error(Place::start(PROJECT_FILE), bad.to_string(), "correct `operators`"));
     });
@@ -75,13 +74,19 @@ pub(super) fn identity(
     let nobody = IssuerSource::Development { listen: ([127, 0, 0, 1], 8789).into(), users: Vec::new() };
     IdentityDeclaration {
         source: source.unwrap_or(nobody),
-        groups_claim: GroupsClaim { name: groups_claim, optional: optional.is_some_and(Spanned::into_inner) },
+        groups_claim,
         scopes: scopes.map_or_else(|| vec!["tools".to_owned()], Spanned::into_inner),
+        proofs,
         operators: operators.ok(),
     }
 }
 
-fn issuer(folder: &Path, table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Option<IssuerSource> {
+fn source(
+    folder: &Path,
+    table: &mut Table<'_>,
+    groups: &GroupsClaim,
+    problems: &mut Vec<Problem>,
+) -> Option<IssuerSource> {
     let development = table.take::<bool>("development-issuer", problems).is_some_and(Spanned::into_inner);
     if development {
         let listen = address(Some(table), "development-listen", ([127, 0, 0, 1], 8789).into(), problems);
@@ -97,27 +102,7 @@ fn issuer(folder: &Path, table: &mut Table<'_>, problems: &mut Vec<Problem>) -> 
         let users = users_file(folder, users.get_ref(), &table.place_of(&users), problems);
         return Some(IssuerSource::Development { listen, users });
     }
-    let issuer = table.require::<String>("issuer", problems)?.into_inner();
-    let jwks = table.require::<String>("jwks", problems)?.into_inner();
-    let algorithms = table.take::<Vec<String>>("algorithms", problems).map(Spanned::into_inner);
-    let token_type = table.take::<String>("token-type", problems).map(Spanned::into_inner);
-    let lifetime = table.take::<u64>("lifetime-max-seconds", problems);
-    if let Some(lifetime) =
-        lifetime.as_ref().filter(|lifetime| !LIFETIME_SECONDS.contains(lifetime.get_ref()))
-    {
-        let (least, most) = (LIFETIME_SECONDS.start(), LIFETIME_SECONDS.end());
-        let what = "`lifetime-max-seconds` is out of range";
-        let instead =
-            format!("write {least} to {most}: whoever steals a token can use it as long as it lives");
-        problems.push(Problem::error(table.place_of(lifetime), what, instead));
-    }
-    Some(IssuerSource::External {
-        issuer,
-        jwks,
-        algorithms: algorithms.unwrap_or_else(|| vec!["ES256".into(), "EdDSA".into(), "RS256".into()]),
-        token_type: token_type.unwrap_or_else(|| "at+jwt".to_owned()),
-        lifetime_max_seconds: lifetime.map_or(3600, Spanned::into_inner),
-    })
+    Some(IssuerSource::External(issuers(folder, table, groups, problems)))
 }
 
 fn users_file(folder: &Path, name: &str, place: &Place, problems: &mut Vec<Problem>) -> Vec<User> {

@@ -1,7 +1,9 @@
 //! A project on disk: `ringfence.toml`, the users file, the tool files and the policies, read and checked as one.
 
+mod agents;
 mod host;
 mod identity;
+mod issuers;
 mod remote;
 mod runs;
 mod sandbox;
@@ -16,10 +18,12 @@ use ringfence_actions::file::Table;
 use ringfence_actions::{File, SystemKind};
 use ringfence_core::{AgentId, Level, Place, Problem, SystemName};
 use ringfence_gateway::RunLimits;
+use ringfence_identity::KnownAgents;
 use toml::Spanned;
 
 pub(crate) use host::{HostDeclaration, HostProject};
 pub(crate) use identity::{IdentityDeclaration, IssuerSource};
+pub(crate) use issuers::IssuerDeclaration;
 pub(crate) use remote::RemoteDeclaration;
 pub(crate) use sandbox::{SandboxDeclaration, SecretSource};
 pub(crate) use server::Server;
@@ -37,6 +41,7 @@ pub(crate) struct Project {
     pub(crate) text: String,
     pub(crate) server: Server,
     pub(crate) identity: IdentityDeclaration,
+    pub(crate) agents: KnownAgents,
     pub(crate) journal: JournalDeclaration,
     /// Who may start runs, by their OAuth clients, with the agents of each.
     pub(crate) applications: BTreeMap<AgentId, BTreeSet<AgentId>>,
@@ -68,6 +73,7 @@ impl Project {
         let mut root = file.parse(&mut problems);
         let server = server::server(root.as_mut(), &mut problems);
         let identity = identity::identity(folder, root.as_mut(), &mut problems);
+        let agents = agents::agents(root.as_mut(), &mut problems);
         let journal = journal(folder, root.as_mut(), &mut problems);
         let applications = runs::applications(root.as_mut(), &mut problems);
         let run_limits = runs::limits(root.as_mut(), &mut problems);
@@ -80,6 +86,7 @@ impl Project {
             text,
             server,
             identity,
+            agents,
             journal,
             applications,
             run_limits,

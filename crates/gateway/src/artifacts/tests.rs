@@ -8,7 +8,7 @@ use axum::http::HeaderMap;
 use ringfence_actions::ActionSpace;
 use ringfence_core::{Authorities, CallId, Digest, Instant, Secret};
 use ringfence_identity::development::{Issuer, IssuerSettings, Minting, User, new_key};
-use ringfence_identity::{GroupsClaim, Identity};
+use ringfence_identity::{GroupsClaim, Identity, KnownAgents};
 use ringfence_policy::Policies;
 use ringfence_store::{Filter, HeadKey, Journal, JournalSettings, Role, Runs, read, verify};
 use ringfence_tools::{Artifact, Output, Systems};
@@ -45,7 +45,8 @@ impl House {
         let issuer = Issuer::new(&new_key().unwrap(), settings).unwrap();
         let check = || issuer.check(AUDIENCE).unwrap();
         let groups = GroupsClaim { name: "groups".into(), optional: true };
-        let identity = Identity::new(check(), check(), groups, authorities.verifier);
+        let identity =
+            Identity::new(check(), check(), groups, authorities.verifier).knowing(KnownAgents::Any);
         let mut problems = Vec::new();
         let space = Arc::new(ActionSpace::read(&[], &BTreeMap::new(), &mut problems));
         let policies = Policies::load(&[], &space, authorities.decider, &mut problems).unwrap();

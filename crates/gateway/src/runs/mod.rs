@@ -8,11 +8,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use ringfence_core::{Instant, Label, Refusal, RunId, Secret};
-use ringfence_identity::{Identified, VerifiedToken};
-use ringfence_store::{Lifetime, NoRun, Owner, RunFilter, Runs, StoredRun};
+use ringfence_identity::{Door, Identified, TokenRefused, VerifiedToken};
+use ringfence_store::{Lifetime, NoRun, Owner, Revocation, RunFilter, Runs, Scope, StoredRun};
 use uuid::Uuid;
 
-use crate::caller::NotIdentified;
+use crate::caller::{NotIdentified, Sent};
 use crate::pipeline::Inner;
 use crate::{Caller, Gateway};
 
@@ -62,23 +62,41 @@ impl RunBook {
 
 impl Inner {
     /// The caller behind a run's token.
-    pub(crate) async fn caller_of_run(
-        &self,
-        presented: &Secret,
-        now: Instant,
-    ) -> Result<Caller, NotIdentified> {
-        match self.runs.stored.with_token(&token::hash(presented), now) {
-            Ok(run) => self.restored(run),
-            Err(refused) => Err(self.no_run(refused).await),
+    pub(crate) async fn caller_of_run(&self, sent: &Sent<'_>, now: Instant) -> Result<Caller, NotIdentified> {
+        let run = match self.runs.stored.with_token(&token::hash(&sent.token), now) {
+            Ok(run) => run,
+            Err(refused) => return Err(self.no_run(refused).await),
+        };
+        let proved = self.identity.check_key(&sent.presented(), run.key.as_deref(), now);
+        self.judged(proved).await?;
+        let caller = self.restored(run)?;
+        if let Some(token) = &caller.subject_token {
+            self.vouched_for(&caller.run, token, now).await?;
         }
+        Ok(caller)
+    }
+
+    /// Asks the issuer, as often as the project says, whether it still vouches for the user of a run. If not, the run is over.
+    async fn vouched_for(&self, run: &RunId, token: &Secret, now: Instant) -> Result<(), NotIdentified> {
+        let Err(refused) = self.identity.still_good(Door::People, token, now).await else { return Ok(()) };
+        if refused == TokenRefused::Unavailable {
+            return self.judged(Err(refused)).await;
+        }
+        let scope = Scope::Run(run.to_string());
+        let reason = refused.to_string();
+        let revocation = Revocation { scope: &scope, by: "the issuer of the user's token", reason: &reason };
+        if let Err(error) = self.revoke(&revocation).await {
+            tracing::error!(%error, "a run that its issuer no longer vouches for could not be revoked");
+        }
+        Err(NotIdentified::RunEnded)
     }
 
     fn restored(&self, run: StoredRun) -> Result<Caller, NotIdentified> {
-        let StoredRun { id, subject, agent, terms, expires, claims, scopes, .. } = run;
+        let StoredRun { id, issuer, subject, agent, terms, expires, claims, scopes, .. } = run;
         let scopes = scopes.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect();
         let client = agent.as_str().to_owned();
         let verified = VerifiedToken { subject, client, scopes, expires, claims };
-        let identified = self.identity.restored(verified).map_err(NotIdentified::Refused)?;
+        let identified = self.identity.restored(&issuer, verified).map_err(NotIdentified::Refused)?;
         let subject_token = self.runs.subject_token(&id);
         Ok(Caller { identified: Arc::new(identified), subject_token, run: id, terms: Arc::new(terms) })
     }

@@ -30,16 +30,7 @@ pub enum NotRevoked {
 impl Gateway {
     /// Revokes what is named: when this returns, no call of those runs starts, and their programs are being killed.
     pub async fn revoke(&self, revocation: &Revocation<'_>) -> Result<Revoked, NotRevoked> {
-        let (inner, now) = (&self.inner, self.inner.clock.now());
-        let revoked = inner.runs.stored.revoke(revocation, now).map_err(|error| match error {
-            NoRun::Unknown => NotRevoked::Unknown,
-            other => NotRevoked::Failed(other.to_string()),
-        })?;
-        for run in &revoked.runs {
-            inner.end_run(run);
-        }
-        inner.journal.run_revoked(revocation, &revoked, now).await.map_err(NotRevoked::NotRecorded)?;
-        Ok(revoked)
+        self.inner.revoke(revocation).await
     }
 
     /// Ends what belongs to runs that expired, or that another process revoked, until `stop`.
@@ -61,6 +52,19 @@ impl Gateway {
 }
 
 impl Inner {
+    pub(crate) async fn revoke(&self, revocation: &Revocation<'_>) -> Result<Revoked, NotRevoked> {
+        let now = self.clock.now();
+        let revoked = self.runs.stored.revoke(revocation, now).map_err(|error| match error {
+            NoRun::Unknown => NotRevoked::Unknown,
+            other => NotRevoked::Failed(other.to_string()),
+        })?;
+        for run in &revoked.runs {
+            self.end_run(run);
+        }
+        self.journal.run_revoked(revocation, &revoked, now).await.map_err(NotRevoked::NotRecorded)?;
+        Ok(revoked)
+    }
+
     fn look_for_ended_runs(&self) -> Result<(), NoRun> {
         self.runs.stored.expire(self.clock.now())?;
         // Before the list: what ends in between is found again the next time.

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ringfence_actions::nearest_tools;
 use ringfence_core::{AgentId, Instant, RunId, Secret, Terms, ToolName};
-use ringfence_identity::{Door, Identified, TokenRefused};
+use ringfence_identity::{Application, Door, Identified, TokenRefused};
 use ringfence_store::{NoRun, Starting};
 use uuid::Uuid;
 
@@ -81,7 +83,7 @@ impl NotStarted {
 
 impl Gateway {
     /// Starts a run for an application that proved who it is. Never longer than the user's token lives.
-    pub async fn start_run(&self, application: &AgentId, start: Start) -> Result<Started, NotStarted> {
+    pub async fn start_run(&self, application: &Application, start: Start) -> Result<Started, NotStarted> {
         let started = self.started(application, start).await;
         if let Err(refused) = &started {
             self.rejected(refused.code()).await;
@@ -89,15 +91,23 @@ impl Gateway {
         started
     }
 
-    async fn started(&self, application: &AgentId, start: Start) -> Result<Started, NotStarted> {
+    async fn started(&self, application: &Application, start: Start) -> Result<Started, NotStarted> {
         let (inner, now) = (&self.inner, self.inner.clock.now());
-        let user = inner.identity.identify(Door::People, &start.user_token, now).await;
+        let user = inner.identity.handed_over(Door::People, &start.user_token, application, now).await;
         let user = user.map_err(NotStarted::UserToken)?;
-        if user.agent != *application {
+        if user.agent != application.client || user.principal.issuer() != application.issuer {
             return Err(NotStarted::AnothersToken);
         }
-        let terms = Terms { application: Some(application.clone()), ..start.terms };
+        let terms = Terms { application: Some(application.client.clone()), ..start.terms };
         self.check(&terms)?;
+        // RFC 7638 §3: SHA-256, in base64url without padding.
+        if start
+            .key
+            .as_ref()
+            .is_some_and(|key| URL_SAFE_NO_PAD.decode(key).map_or(0, |hash| hash.len()) != 32)
+        {
+            return Err(NotStarted::Unfit("`dpop_jkt` is no thumbprint of a key (RFC 7638)"));
+        }
         let asked_ms = start.expires_in_seconds.unwrap_or(u64::MAX).saturating_mul(1000);
         let most = Instant(now.0.saturating_add(asked_ms.min(inner.runs.limits.started_max_ms)));
         let identified = Identified { agent: start.agent, expires: user.expires.min(most), ..user };

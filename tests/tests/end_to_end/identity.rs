@@ -1,0 +1,305 @@
+//! Who may come to the agents' door, with which token, and for how long.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use axum::Router;
+use axum::routing::get;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use reqwest::header::{HeaderMap, HeaderValue};
+use ringfence_core::Digest;
+use ringfence_mcp::client::{Answer, Client};
+use ringfence_mcp::{Revision, ToolCall};
+use ringfence_tests::{Project, Serving, ringfence};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+fn list(client: &Client) -> Answer {
+    runtime().block_on(client.request("tools/list", serde_json::Map::new())).unwrap()
+}
+
+fn seconds_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+#[test]
+fn an_agent_that_the_operator_does_not_know_is_turned_away_without_a_login() {
+    let project = Project::new();
+    let agents = |line: &str| {
+        project.edit("ringfence.toml", |text| {
+            let lines = text.lines().map(|old| {
+                let is_agents = ["unknown = ", "known = "].iter().any(|key| old.starts_with(key));
+                if is_agents { line.to_owned() } else { old.to_owned() }
+            });
+            lines.collect::<Vec<_>>().join("\n") + "\n"
+        });
+    };
+    agents("known = [\"desk\"]");
+    let serving = project.serve(&[]);
+    let ask =
+        |agent: &str| list(&serving.client(&project.token("bob", &["--agent", agent]), Revision::V2026));
+    assert_eq!(ask("desk").status, 200, "the control");
+    let refused = ask("stranger");
+    assert_eq!(
+        (refused.status, refused.www_authenticate),
+        (403, None),
+        "no challenge: nothing to log in for"
+    );
+    assert!(refused.body["error"]["message"].as_str().unwrap().contains("`known` in `[agents]`"));
+    assert_eq!(project.journal().iter().filter(|entry| entry["code"] == "agent_unknown").count(), 1);
+    drop(serving);
+
+    let says = || {
+        let checked = ringfence(&["check", project.path(), "--json"]).json();
+        let problems = checked["problems"].as_array().unwrap().clone();
+        problems.into_iter().filter(|problem| problem.to_string().contains("known")).collect::<Vec<_>>()
+    };
+    assert_eq!(says(), Vec::<Value>::new(), "the control");
+    agents("known = []");
+    let said = says();
+    assert!(said.len() == 1 && said[0].to_string().contains("known = [\\\"CLIENT-ID\\\"]"), "{said:?}");
+    agents("unknown = \"ignore\"");
+    assert!(says().iter().any(|said| said.to_string().contains("write `refuse`, or `accept`")));
+}
+
+#[test]
+fn a_token_opens_no_session_of_another() {
+    let project = Project::new();
+    let serving = project.serve(&[]);
+    let runtime = runtime();
+    for user in ["bob", "eve"] {
+        let client = serving.client(&project.token(user, &[]), Revision::V2025);
+        let hello = json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
+        // What `initialize` answers names no session, so there is none to be taken over.
+        let (headers, body) = (
+            client.headers("initialize", None),
+            json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello }),
+        );
+        let hello = reqwest::Client::new().post(&serving.mcp).headers(headers);
+        let hello = hello.bearer_auth(project.token(user, &[])).body(body.to_string()).send();
+        let answer = runtime.block_on(hello).unwrap();
+        assert_eq!((answer.status().as_u16(), answer.headers().get("mcp-session-id")), (200, None));
+        let mut headers = client.headers("tools/list", None);
+        let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+        let send = |headers: HeaderMap| runtime.block_on(client.send(headers, list)).unwrap().status;
+        assert_eq!(send(headers.clone()), 200, "the control");
+        for session in ["of-bob", "of-eve"] {
+            headers.insert("mcp-session-id", HeaderValue::from_static(session));
+            assert_eq!(send(headers.clone()), 404, "{user} in the session {session}");
+        }
+    }
+}
+
+/// What was heard of a program while it ran, and its result: each a list of times, of which the last is past `until`.
+fn times(serving: &Serving, token: &str, until: f64) -> (Vec<f64>, Vec<f64>) {
+    let client = serving.client(token, Revision::V2026);
+    let read = |text: &str| text.lines().filter_map(|line| line.parse().ok()).collect::<Vec<f64>>();
+    let code = format!(
+        "import time\nnow = 0\nwhile now < {until}:\n    now = time.time()\n    print(now, flush=True)\n    time.sleep(0.1)"
+    );
+    let mut heard = String::new();
+    let arguments = json!({ "code": code }).as_object().unwrap().clone();
+    let call = ToolCall { name: "run_python".into(), arguments };
+    let answer = runtime().block_on(client.call_and_hear(call, |notified| {
+        heard.push_str(notified["params"]["message"].as_str().unwrap());
+    }));
+    let answer = answer.unwrap();
+    let result = answer.result().unwrap()["structuredContent"]["stdout"].as_str().unwrap().to_owned();
+    (read(&heard), read(&result))
+}
+
+#[test]
+fn a_stream_that_outlives_its_token_says_no_more_until_its_result() {
+    let project = Project::new();
+    project.edit("ringfence.toml", |text| text.replace("seconds = 10", "seconds = 60"));
+    let serving = project.serve(&[]);
+    let token = project.token("bob", &["--lifetime-seconds", "600"]);
+    let (heard, printed) = times(&serving, &token, expiry(&token) - 598.0);
+    assert!(!heard.is_empty() && heard.last() == printed.last(), "the control: {heard:?} of {printed:?}");
+    let token = project.token("bob", &["--lifetime-seconds", "10"]);
+    let ends = expiry(&token);
+    let (heard, printed) = times(&serving, &token, ends + 1.0);
+    assert!(printed.last().is_some_and(|time| *time > ends), "the call itself runs to its end");
+    assert!(!heard.is_empty() && heard.iter().all(|time| *time < ends), "{heard:?} until {ends}");
+    // And no further call starts.
+    let answer = runtime().block_on(serving.client(&token, Revision::V2026).call(ToolCall {
+        name: "run_python".into(),
+        arguments: json!({ "code": "1" }).as_object().unwrap().clone(),
+    }));
+    let answer = answer.unwrap();
+    let refused = answer.body.pointer("/result/structuredContent/refusal/code");
+    assert!(answer.status == 401 || refused == Some(&json!("run_expired")), "{answer:?}");
+}
+
+/// When a token ends, in seconds.
+fn expiry(token: &str) -> f64 {
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    serde_json::from_slice::<Value>(&payload).unwrap()["exp"].as_f64().unwrap()
+}
+
+/// A key pair with which a test is an issuer, or a client.
+struct Key(EcdsaKeyPair);
+
+impl Key {
+    fn new() -> Self {
+        Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
+    }
+
+    fn public(&self) -> Value {
+        let point = self.0.public_key().as_ref();
+        let encode = |part: &[u8]| URL_SAFE_NO_PAD.encode(part);
+        json!({ "crv": "P-256", "kty": "EC", "x": encode(&point[1..33]), "y": encode(&point[33..]) })
+    }
+
+    /// RFC 7638: the members in their order, and nothing else.
+    fn thumbprint(&self) -> String {
+        URL_SAFE_NO_PAD.encode(Digest::of(&[self.public().to_string().as_bytes()]).as_bytes())
+    }
+
+    fn sign(&self, header: &Value, claims: &Value) -> String {
+        let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let signed = format!("{}.{}", encode(header), encode(claims));
+        let signature = self.0.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
+    }
+}
+
+/// An issuer that is found by its metadata.
+struct Issuer {
+    name: String,
+    key: Key,
+    _runtime: Runtime,
+}
+
+impl Issuer {
+    fn new() -> Self {
+        let (runtime, key) = (runtime(), Key::new());
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let name = format!("http://{}", listener.local_addr().unwrap());
+        let mut public = key.public();
+        public["kid"] = json!("1");
+        let metadata = Arc::new(json!({ "issuer": name, "jwks_uri": format!("{name}/keys") }).to_string());
+        let keys = Arc::new(json!({ "keys": [public] }).to_string());
+        let says = |text: Arc<String>| get(move || async move { text.to_string() });
+        let router = Router::new()
+            .route("/.well-known/openid-configuration", says(metadata))
+            .route("/keys", says(keys));
+        runtime.spawn(async move { axum::serve(listener, router).await });
+        Self { name, key, _runtime: runtime }
+    }
+
+    /// A token of Bob's for this audience, with further claims.
+    fn token(&self, audience: &str, further: &Value) -> String {
+        let now = seconds_now();
+        let mut claims = json!({
+            "iss": self.name, "sub": "bob", "aud": audience, "client_id": "desk", "scope": "tools",
+            "iat": now, "exp": now + 300, "groups": ["analysts"], "tenant": "acme",
+        });
+        claims.as_object_mut().unwrap().extend(further.as_object().unwrap().clone());
+        self.key.sign(&json!({ "alg": "ES256", "typ": "at+jwt", "kid": "1" }), &claims)
+    }
+}
+
+/// A project that trusts these issuers.
+fn trusting(issuers: &[&Issuer], further: &str) -> Project {
+    let project = Project::new();
+    project.edit("ringfence.toml", |text| {
+        let own =
+            text.lines().filter(|line| !["development-", "users"].iter().any(|word| line.starts_with(word)));
+        let listed = issuers.iter().map(|issuer| {
+            format!("[[identity.issuers]]\nissuer = \"{}\"\nalgorithms = [\"ES256\"]\n\n", issuer.name)
+        });
+        let listed = listed.collect::<String>() + "[agents]\n";
+        own.collect::<Vec<_>>()
+            .join("\n")
+            .replace("[agents]\n", &listed)
+            .replace("[identity]\n", &format!("[identity]\n{further}"))
+    });
+    project
+}
+
+#[test]
+fn several_issuers_are_trusted_each_for_itself_and_named_to_clients() {
+    let (first, second) = (Issuer::new(), Issuer::new());
+    let project = trusting(&[&first, &second], "");
+    let serving = project.serve(&[]);
+    let ask = |token: &str| list(&serving.client(token, Revision::V2026)).status;
+    for issuer in [&first, &second] {
+        assert_eq!(ask(&issuer.token(&serving.mcp, &json!({}))), 200, "the control");
+    }
+    // The second issuer speaks in the name of the first.
+    assert_eq!(ask(&second.token(&serving.mcp, &json!({ "iss": first.name }))), 401);
+    assert_eq!(ask(&Issuer::new().token(&serving.mcp, &json!({}))), 401, "a stranger");
+    let text = runtime().block_on(async {
+        let url = format!("{}/.well-known/oauth-protected-resource/mcp", serving.origin());
+        reqwest::get(url).await.unwrap().text().await.unwrap()
+    });
+    let document: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        document,
+        json!({
+            "resource": serving.mcp,
+            "authorization_servers": [first.name, second.name],
+            "scopes_supported": ["tools"],
+            "bearer_methods_supported": ["header"],
+            "dpop_signing_alg_values_supported": ["ES256", "EdDSA"],
+            "dpop_bound_access_tokens_required": false,
+            "resource_name": "Ringfence",
+        })
+    );
+    let wrong = trusting(&[&first, &first], "");
+    let said = ringfence(&["check", wrong.path(), "--json"]).json();
+    assert!(said["errors"] == 1 && said.to_string().contains("is trusted twice"), "{said}");
+}
+
+#[test]
+fn a_bound_token_needs_a_proof_for_each_request() {
+    let (issuer, client) = (Issuer::new(), Key::new());
+    let project = trusting(&[&issuer], "require-dpop = true\n");
+    let serving = project.serve(&[]);
+    let token = issuer.token(&serving.mcp, &json!({ "cnf": { "jkt": client.thumbprint() } }));
+    let hash = URL_SAFE_NO_PAD.encode(Digest::of(&[token.as_bytes()]).as_bytes());
+    let proof = |id: &str, url: &str| {
+        let header = json!({ "typ": "dpop+jwt", "alg": "ES256", "jwk": client.public() });
+        let claims = json!({ "jti": id, "htm": "POST", "htu": url, "iat": seconds_now(), "ath": hash });
+        client.sign(&header, &claims)
+    };
+    let plain = Client::new(serving.mcp.clone(), None, Revision::V2025).unwrap();
+    let runtime = runtime();
+    let send = |scheme: &str, token: &str, proofs: &[&str]| {
+        let mut headers = plain.headers("tools/list", None);
+        headers.insert("authorization", HeaderValue::from_str(&format!("{scheme} {token}")).unwrap());
+        for proof in proofs {
+            headers.append("dpop", HeaderValue::from_str(proof).unwrap());
+        }
+        let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+        let answer = runtime.block_on(plain.send(headers, list)).unwrap();
+        (answer.status, answer.www_authenticate.unwrap_or_default())
+    };
+    let (first, second) = (proof("1", &serving.mcp), proof("2", &serving.mcp));
+    assert_eq!(send("DPoP", &token, &[&first]), (200, String::new()), "the control");
+    let metadata = format!("{}/.well-known/oauth-protected-resource/mcp", serving.origin());
+    let challenge = |error: &str| {
+        format!(r#"DPoP resource_metadata="{metadata}", scope="tools", error="{error}", algs="ES256 EdDSA""#)
+    };
+    let people = proof("3", serving.mcp.trim_end_matches("/mcp"));
+    for (what, scheme, proofs, error) in [
+        ("used before", "DPoP", vec![first.as_str()], "invalid_dpop_proof"),
+        ("none", "DPoP", vec![], "invalid_dpop_proof"),
+        ("two", "DPoP", vec![first.as_str(), second.as_str()], "invalid_request"),
+        ("for another URL", "DPoP", vec![people.as_str()], "invalid_dpop_proof"),
+        ("as a bearer token", "Bearer", vec![second.as_str()], "invalid_token"),
+    ] {
+        assert_eq!(send(scheme, &token, &proofs), (401, challenge(error)), "{what}");
+    }
+    let unbound = issuer.token(&serving.mcp, &json!({}));
+    assert_eq!(send("Bearer", &unbound, &[]), (401, challenge("invalid_token")), "one for anyone");
+    assert_eq!(send("DPoP", &token, &[&second]), (200, String::new()), "none of them spent it");
+}
