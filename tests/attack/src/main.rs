@@ -14,6 +14,7 @@
 )]
 
 mod canary;
+mod egress;
 mod faults;
 mod golden;
 mod leftovers;
@@ -91,6 +92,9 @@ fn main() -> ExitCode {
         Role::List => report::list(&arguments),
         Role::Network => stage::enter_network(&arguments),
         Role::Stage => stage::play(&arguments),
-        Role::Gateway => leftovers::be_a_gateway(&arguments.told),
+        Role::Gateway => match arguments.told.strip_prefix("egress ") {
+            Some(told) => egress::be_a_gateway(told),
+            None => leftovers::be_a_gateway(&arguments.told),
+        },
     }
 }

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum Verdict {
     /// The sandbox held, and the control shows that there was something to hold. With it: what the control could not show.
     Held(String),
+    /// This backend refuses to run what could be attacked, which was tried.
+    Refused(String),
     /// The attack works.
     Hole(String),
     /// It says nothing here, for this reason.

@@ -25,6 +25,8 @@ pub(crate) struct Target {
     /// What is run, or, for another kernel's sandboxes, what controls are made of.
     pub(crate) profile: Profile,
     pub(crate) sandbox: Sandbox,
+    /// What isolates `sandbox`.
+    pub(crate) isolation: Isolation,
     pub(crate) judged_by: JudgedBy,
 }
 
@@ -59,7 +61,8 @@ pub(crate) fn targets(arguments: &Arguments) -> Vec<Target> {
             profile.start = start;
             profile.ready = ready;
             let judged_by = JudgedBy::Everything;
-            Target { name, sandbox: Sandbox::new(profile.clone()), profile, judged_by }
+            let isolation = Isolation::Process;
+            Target { name, sandbox: Sandbox::new(profile.clone()), profile, isolation, judged_by }
         })
         .collect();
     let gvisor = GvisorSettings::default();
@@ -67,10 +70,11 @@ pub(crate) fn targets(arguments: &Arguments) -> Vec<Target> {
         arguments.backend == Backends::Gvisor || (arguments.backend == Backends::All && !arguments.fast);
     if is_wanted && gvisor.runtime.exists() {
         let profile = python();
+        let isolation = Isolation::Gvisor(gvisor);
         let mut isolated = profile.clone();
-        isolated.isolation = Isolation::Gvisor(gvisor);
+        isolated.isolation = isolation.clone();
         let sandbox = Sandbox::new(isolated);
-        targets.push(Target { name: "gvisor", profile, sandbox, judged_by: JudgedBy::Canaries });
+        targets.push(Target { name: "gvisor", profile, sandbox, isolation, judged_by: JudgedBy::Canaries });
     }
     targets
 }
@@ -100,11 +104,11 @@ pub(crate) async fn run_once(profile: &Profile, source: impl Into<String>) -> Re
 
 /// What one program could do.
 #[derive(Clone)]
-struct Seen {
-    reached: BTreeSet<String>,
-    refused: BTreeSet<String>,
-    has_ended: bool,
-    all: String,
+pub(crate) struct Seen {
+    pub(crate) reached: BTreeSet<String>,
+    pub(crate) refused: BTreeSet<String>,
+    pub(crate) has_ended: bool,
+    pub(crate) all: String,
 }
 
 impl Stage {
@@ -167,7 +171,7 @@ impl Stage {
     }
 
     /// Why this is a hole.
-    fn judge(&self, seen: &Seen, contacts: &[String]) -> Option<String> {
+    pub(crate) fn judge(&self, seen: &Seen, contacts: &[String]) -> Option<String> {
         if let Some(token) = self.token_in(&seen.all) {
             return Some(format!("a secret of the host's was seen: {token}"));
         }
@@ -232,7 +236,7 @@ impl Stage {
         }
     }
 
-    async fn outside(&self, source: &str, before: &[&str]) -> Result<Seen, Verdict> {
+    pub(crate) async fn outside(&self, source: &str, before: &[&str]) -> Result<Seen, Verdict> {
         let mut words = before.to_vec();
         words.extend(["/usr/bin/python3", "-I", "-B", "-c", source]);
         let mut command = tokio::process::Command::new(words[0]);
@@ -270,7 +274,7 @@ pub(crate) fn outcome_text(outcome: &Outcome) -> String {
     text
 }
 
-fn read(text: &str) -> Seen {
+pub(crate) fn read(text: &str) -> Seen {
     let words = |word: &str| {
         text.lines()
             .filter_map(|line| line.strip_prefix(word)?.strip_prefix(' '))

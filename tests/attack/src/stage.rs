@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::canary::{Canary, Places};
 use crate::probe::{Record, Verdict};
 use crate::run::{JudgedBy, Stage, Target, targets};
-use crate::{Arguments, faults, golden, leftovers, lifecycle, resources, table, zygote};
+use crate::{Arguments, egress, faults, golden, leftovers, lifecycle, resources, table, zygote};
 
 /// Addresses that attacks are fond of. All others are ours too: every address of this network is its own.
 const ADDRESSES: [&str; 7] = [
@@ -80,6 +80,13 @@ async fn play_on(stage: &mut Stage, arguments: &Arguments, target: &Target) {
         let verdict = stage.probe(target, probe).await;
         say(arguments, target, probe.id, probe.title, began, verdict);
     }
+    for (id, title, is_fast) in egress::LIST.iter().filter(|(id, ..)| wanted(id)) {
+        if *is_fast || !arguments.fast {
+            let began = Instant::now();
+            let verdict = in_time(egress::play(stage, target, id)).await;
+            say(arguments, target, id, title, began, verdict);
+        }
+    }
     if target.judged_by == JudgedBy::Canaries {
         return;
     }
@@ -105,8 +112,7 @@ async fn play_on(stage: &mut Stage, arguments: &Arguments, target: &Target) {
                 _ => lifecycle::play(stage, target, id).await,
             }
         };
-        let tried = tokio::time::timeout(Duration::from_mins(10), tried).await;
-        let mut verdict = tried.unwrap_or_else(|_| Verdict::Hole("it hung".to_owned()));
+        let mut verdict = in_time(tried).await;
         if let Err(why) = stage.contacts() {
             verdict = Verdict::Hole(why);
         }
@@ -116,6 +122,11 @@ async fn play_on(stage: &mut Stage, arguments: &Arguments, target: &Target) {
         let verdict = (untried.verdict)(untried.why.to_owned());
         say(arguments, target, untried.id, untried.title, Instant::now(), verdict);
     }
+}
+
+async fn in_time(tried: impl Future<Output = Verdict>) -> Verdict {
+    let tried = tokio::time::timeout(Duration::from_mins(10), tried).await;
+    tried.unwrap_or_else(|_| Verdict::Hole("it hung".to_owned()))
 }
 
 fn say(_: &Arguments, target: &Target, id: &str, title: &str, began: Instant, verdict: Verdict) {

@@ -147,34 +147,4 @@ pub(crate) const UNTRIED: &[Untried] = &[
         verdict: Verdict::NotApplicable,
         why: "input is files, never archives",
     },
-    egress("E01", "an empty list of hosts"),
-    egress("E02", "a host that is not on the list"),
-    egress("E03", "plain HTTP to such a host"),
-    egress("E04", "a listed address with another Host"),
-    egress("E05", "hosts spelled to be misread"),
-    egress("E07", "listed names that lead inside"),
-    egress("E09", "another host behind the listed name"),
-    egress("E10", "a tunnel without TLS"),
-    egress("E12", "paths spelled to be misread"),
-    egress("E14", "other ports of a listed host"),
-    egress("E15", "the proxy itself, the gateway, a neighbour"),
-    egress("E16", "the secret in a sandbox"),
-    egress("E17", "a placeholder sent elsewhere"),
-    egress("E18", "the secret over plain HTTP"),
-    egress("E20", "two credentials"),
-    egress("E21", "more than the budget of bytes"),
-    egress("E22", "many and slow connections"),
-    egress("E23", "without the proxy"),
-    egress("E25", "a record for each request"),
-    egress("E26", "another sandbox's authority"),
-    egress("E27", "other paths of a listed host"),
 ];
-
-const fn egress(id: &'static str, title: &'static str) -> Untried {
-    Untried {
-        id,
-        title,
-        verdict: Verdict::NotYet,
-        why: "needs the way out and its fake upstreams on this stage; crates/sandbox/src/egress/tests tries it apart",
-    }
-}
