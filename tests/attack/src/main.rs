@@ -24,6 +24,7 @@ mod report;
 mod resources;
 mod run;
 mod stage;
+mod stale;
 mod table;
 mod zygote;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::canary::{Canary, Places};
 use crate::probe::{Record, Verdict};
 use crate::run::{JudgedBy, Stage, Target, targets};
-use crate::{Arguments, egress, faults, golden, leftovers, lifecycle, resources, table, zygote};
+use crate::{Arguments, egress, faults, golden, leftovers, lifecycle, resources, stale, table, zygote};
 
 /// Addresses that attacks are fond of. All others are ours too: every address of this network is its own.
 const ADDRESSES: [&str; 7] = [
@@ -19,6 +19,9 @@ const ADDRESSES: [&str; 7] = [
     "168.63.129.16/32",
     "fd00:ec2::254/128",
 ];
+
+/// How long a row takes that hangs.
+const HUNG: Duration = Duration::from_mins(10);
 
 /// In a network namespace that was just made: nothing leads out of it, and every address in it is a trap.
 pub(crate) fn enter_network(arguments: &Arguments) -> ExitCode {
@@ -83,7 +86,7 @@ async fn play_on(stage: &mut Stage, arguments: &Arguments, target: &Target) {
     for (id, title, is_fast) in egress::LIST.iter().filter(|(id, ..)| wanted(id)) {
         if *is_fast || !arguments.fast {
             let began = Instant::now();
-            let verdict = in_time(egress::play(stage, target, id)).await;
+            let verdict = in_time(HUNG, egress::play(stage, target, id)).await;
             say(arguments, target, id, title, began, verdict);
         }
     }
@@ -95,16 +98,19 @@ async fn play_on(stage: &mut Stage, arguments: &Arguments, target: &Target) {
         let verdict = golden::compare(stage, target, part).await;
         say(arguments, target, id, title, began, verdict);
     }
-    let lists = [lifecycle::LIST, resources::LIST, zygote::LIST, faults::LIST, leftovers::LIST];
+    let lists = [lifecycle::LIST, resources::LIST, zygote::LIST, faults::LIST, leftovers::LIST, stale::LIST];
     for (id, title, is_fast) in lists.into_iter().flatten().filter(|(id, ..)| wanted(id)) {
         if arguments.fast && !is_fast {
             continue;
         }
         let began = Instant::now();
+        // The search for growth takes as many runs as it is told.
+        let hung = HUNG.max(Duration::from_millis(200) * u32::try_from(stage.runs).unwrap_or(u32::MAX));
         let tried = async {
             match id.as_bytes()[0] {
                 b'R' => resources::play(stage, target, id).await,
                 b'X' => zygote::play(stage, target, id).await,
+                _ if *id == "L10" => stale::play(stage, target).await,
                 _ if id.starts_with("L07") => faults::play(stage, target, id).await,
                 _ if leftovers::LIST.iter().any(|own| own.0 == *id) => {
                     leftovers::play(stage, target, id).await
@@ -112,7 +118,7 @@ async fn play_on(stage: &mut Stage, arguments: &Arguments, target: &Target) {
                 _ => lifecycle::play(stage, target, id).await,
             }
         };
-        let mut verdict = in_time(tried).await;
+        let mut verdict = in_time(hung, tried).await;
         if let Err(why) = stage.contacts() {
             verdict = Verdict::Hole(why);
         }
@@ -124,8 +130,8 @@ async fn play_on(stage: &mut Stage, arguments: &Arguments, target: &Target) {
     }
 }
 
-async fn in_time(tried: impl Future<Output = Verdict>) -> Verdict {
-    let tried = tokio::time::timeout(Duration::from_mins(10), tried).await;
+async fn in_time(most: Duration, tried: impl Future<Output = Verdict>) -> Verdict {
+    let tried = tokio::time::timeout(most, tried).await;
     tried.unwrap_or_else(|_| Verdict::Hole("it hung".to_owned()))
 }
 

@@ -136,12 +136,6 @@ pub(crate) const UNTRIED: &[Untried] = &[
         why: "a request has no such field",
     },
     Untried {
-        id: "L10",
-        title: "a stale slot",
-        verdict: Verdict::NotYet,
-        why: "needs an image that is updated while slots wait",
-    },
-    Untried {
         id: "R07",
         title: "a decompression bomb as input",
         verdict: Verdict::NotApplicable,
