@@ -17,6 +17,7 @@ mod canary;
 mod egress;
 mod faults;
 mod golden;
+mod languages;
 mod leftovers;
 mod lifecycle;
 mod probe;

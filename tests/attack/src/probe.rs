@@ -1,6 +1,6 @@
 //! What a probe is, and what may come of it.
 
-use ringfence_sandbox::Layer;
+use ringfence_sandbox::{Language, Layer};
 use serde::{Deserialize, Serialize};
 
 /// What came of a probe on one backend as one user.
@@ -56,6 +56,7 @@ pub(crate) enum Control {
 pub(crate) struct Probe {
     pub(crate) id: &'static str,
     pub(crate) title: &'static str,
+    pub(crate) language: Language,
     pub(crate) program: &'static str,
     pub(crate) control: Control,
     /// Tried inside a network of traps alone.

@@ -4,9 +4,11 @@ use std::fs;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use ringfence_sandbox::Language;
+
 use crate::canary::{Canary, Places};
 use crate::probe::{Record, Verdict};
-use crate::run::{JudgedBy, Stage, Target, targets};
+use crate::run::{JudgedBy, Stage, Target, is_there, node, targets};
 use crate::{Arguments, egress, faults, golden, leftovers, lifecycle, resources, stale, table, zygote};
 
 /// Addresses that attacks are fond of. All others are ours too: every address of this network is its own.
@@ -55,17 +57,15 @@ pub(crate) fn play(arguments: &Arguments) -> ExitCode {
     let runs = arguments.runs.unwrap_or(if arguments.fast { 24 } else { 300 });
     let canary = Canary::start(&places);
     let mut stage = Stage { places, canary, fast: arguments.fast, runs, bless: arguments.bless };
+    if !is_there(&node()) {
+        let missing = Verdict::NotApplicable("SKIPPED: this machine has no Node in /usr".to_owned());
+        say("process, Node", "-", "programs in Node", Instant::now(), missing);
+    }
     runtime.block_on(async {
         for target in targets(arguments) {
             if let Err(refused) = target.sandbox.warm().await {
-                say(
-                    arguments,
-                    &target,
-                    "-",
-                    "the backend is there",
-                    Instant::now(),
-                    Verdict::ControlFailed(refused.to_string()),
-                );
+                let failed = Verdict::ControlFailed(refused.to_string());
+                say(target.name, "-", "the backend is there", Instant::now(), failed);
                 continue;
             }
             play_on(&mut stage, arguments, &target).await;
@@ -78,16 +78,19 @@ pub(crate) fn play(arguments: &Arguments) -> ExitCode {
 
 async fn play_on(stage: &mut Stage, arguments: &Arguments, target: &Target) {
     let wanted = |id: &str| arguments.only.as_ref().is_none_or(|only| id.starts_with(only.as_str()));
-    for probe in table::PROBES.iter().filter(|probe| wanted(probe.id)) {
+    for probe in table::probes(target.profile.language).filter(|probe| wanted(probe.id)) {
         let began = Instant::now();
         let verdict = stage.probe(target, probe).await;
-        say(arguments, target, probe.id, probe.title, began, verdict);
+        say(target.name, probe.id, probe.title, began, verdict);
+    }
+    if target.profile.language != Language::Python {
+        return;
     }
     for (id, title, is_fast) in egress::LIST.iter().filter(|(id, ..)| wanted(id)) {
         if *is_fast || !arguments.fast {
             let began = Instant::now();
             let verdict = in_time(HUNG, egress::play(stage, target, id)).await;
-            say(arguments, target, id, title, began, verdict);
+            say(target.name, id, title, began, verdict);
         }
     }
     if target.judged_by == JudgedBy::Canaries {
@@ -96,7 +99,7 @@ async fn play_on(stage: &mut Stage, arguments: &Arguments, target: &Target) {
     for (id, part, title) in golden::PARTS.iter().filter(|part| wanted(part.0)) {
         let began = Instant::now();
         let verdict = golden::compare(stage, target, part).await;
-        say(arguments, target, id, title, began, verdict);
+        say(target.name, id, title, began, verdict);
     }
     let lists = [lifecycle::LIST, resources::LIST, zygote::LIST, faults::LIST, leftovers::LIST, stale::LIST];
     for (id, title, is_fast) in lists.into_iter().flatten().filter(|(id, ..)| wanted(id)) {
@@ -122,11 +125,11 @@ async fn play_on(stage: &mut Stage, arguments: &Arguments, target: &Target) {
         if let Err(why) = stage.contacts() {
             verdict = Verdict::Hole(why);
         }
-        say(arguments, target, id, title, began, verdict);
+        say(target.name, id, title, began, verdict);
     }
     for untried in table::UNTRIED.iter().filter(|untried| wanted(untried.id)) {
         let verdict = (untried.verdict)(untried.why.to_owned());
-        say(arguments, target, untried.id, untried.title, Instant::now(), verdict);
+        say(target.name, untried.id, untried.title, Instant::now(), verdict);
     }
 }
 
@@ -135,12 +138,12 @@ async fn in_time(most: Duration, tried: impl Future<Output = Verdict>) -> Verdic
     tried.unwrap_or_else(|_| Verdict::Hole("it hung".to_owned()))
 }
 
-fn say(_: &Arguments, target: &Target, id: &str, title: &str, began: Instant, verdict: Verdict) {
+fn say(target: &str, id: &str, title: &str, began: Instant, verdict: Verdict) {
     let user = if rustix::process::getuid().is_root() { "root" } else { "user" };
     let record = Record {
         id: id.to_owned(),
         title: title.to_owned(),
-        target: target.name.to_owned(),
+        target: target.to_owned(),
         user: user.to_owned(),
         verdict,
         milliseconds: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),

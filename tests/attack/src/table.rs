@@ -1,5 +1,6 @@
 //! The list itself: programs, and how each is shown to work where its wall is missing.
 
+use ringfence_sandbox::Language::{self, Bash, Node, Python};
 use ringfence_sandbox::Layer::{
     Landlock, NetworkNamespace, NoNestedNamespaces, OtherNamespaces, OwnRoot, Seccomp,
 };
@@ -11,6 +12,7 @@ macro_rules! probe {
         Probe {
             id: $id,
             title: $title,
+            language: Python,
             program: include_str!(concat!("../programs/", $program, ".py")),
             control: $control,
             needs_network: false,
@@ -18,11 +20,34 @@ macro_rules! probe {
     };
 }
 
+/// The same attack by a program of its own in Bash, and in Node.
+macro_rules! also {
+    ($id:literal, $title:literal, $program:literal, $control:expr) => {{
+        const BASH: &str = include_str!(concat!("../programs/", $program, ".sh"));
+        const NODE: &str = include_str!(concat!("../programs/", $program, ".js"));
+        [in_language(Bash, BASH, $id, $title, $control), in_language(Node, NODE, $id, $title, $control)]
+    }};
+}
+
+const fn in_language(
+    language: Language,
+    program: &'static str,
+    id: &'static str,
+    title: &'static str,
+    control: Control,
+) -> Probe {
+    Probe { id, title, language, program, control, needs_network: false }
+}
+
 const fn in_network(probe: Probe) -> Probe {
     Probe { needs_network: true, ..probe }
 }
 
-pub(crate) const PROBES: &[Probe] = &[
+const fn both_in_network([one, other]: [Probe; 2]) -> [Probe; 2] {
+    [in_network(one), in_network(other)]
+}
+
+const PROBES: &[Probe] = &[
     probe!("F02", "find the host's secrets", "f02_find_canaries", Control::Outside),
     probe!(
         "F04",
@@ -120,6 +145,41 @@ pub(crate) const PROBES: &[Probe] = &[
         Control::None("whoever made a socket is always known to the kernel; what its handle gives is tried")
     ),
 ];
+
+/// What tells most, once more by programs in Bash and in Node, which reach for the same by ways of their own.
+const IN_OTHER_LANGUAGES: &[[Probe; 2]] = &[
+    also!("F02", "find the host's secrets", "f02_find_canaries", Control::Outside),
+    also!("P01", "see the host's processes", "p01_processes", Control::Outside),
+    also!("P02", "signal the host's processes", "p02_signals", Control::Outside),
+    also!("K01", "new namespaces", "k01_namespaces", Control::Without(&[Seccomp, NoNestedNamespaces])),
+    also!(
+        "K03",
+        "mounts (and K04)",
+        "k03_mounts",
+        Control::Without(&[Seccomp, NoNestedNamespaces, Landlock])
+    ),
+    also!("K05", "the kernel's settings (and K18)", "k05_kernel_settings", Control::Outside),
+    also!("K17", "devices", "k17_devices", Control::Outside),
+    both_in_network(also!(
+        "N02",
+        "connect",
+        "n02_connect",
+        Control::Without(&[Seccomp, Landlock, NetworkNamespace])
+    )),
+    both_in_network(also!(
+        "N03",
+        "names",
+        "n03_names",
+        Control::Without(&[Seccomp, Landlock, NetworkNamespace, OwnRoot])
+    )),
+    also!("N05", "sockets of the host's services", "n05_sockets_of_services", Control::Outside),
+];
+
+/// Every probe by programs in this language.
+pub(crate) fn probes(language: Language) -> impl Iterator<Item = &'static Probe> {
+    let all = PROBES.iter().chain(IN_OTHER_LANGUAGES.iter().flatten());
+    all.filter(move |probe| probe.language == language)
+}
 
 /// What is in ATTACKS.md's list and is not tried, with the reason.
 pub(crate) const UNTRIED: &[Untried] = &[

@@ -157,9 +157,11 @@ fn live(settings: &Settings, outside: Outside, inside: &Inside) -> Result<(), ()
                 };
                 send(&words, &word, &[]).map_err(drop)?;
             }
-            Next::Told(Command::Start, _) => {
-                // From here on somebody else's program runs: nobody inside may look into this process.
+            Next::Told(Command::Hide, _) => {
                 set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(drop)?;
+                send(&words, &Word::Hidden, &[]).map_err(drop)?;
+            }
+            Next::Told(Command::Start, _) => {
                 runs = true;
                 if started.is_none() && !settings.forks() {
                     started = Some(start(settings, inside, program.take(), &words)?);

@@ -14,7 +14,7 @@ mod world;
 use std::sync::Arc;
 
 use ringfence_sandbox::egress::Declared;
-use ringfence_sandbox::{Isolation, Outcome, Program, Sandbox};
+use ringfence_sandbox::{Isolation, Language, Outcome, Program, Sandbox};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -146,7 +146,7 @@ async fn control(
     for (name, value) in more.as_object().into_iter().flatten() {
         given[name] = value.clone();
     }
-    let control = stage.outside(&program(stage, source, &given), &[]).await;
+    let control = stage.outside(Language::Python, &program(stage, source, &given), &[]).await;
     let _its_own = stage.contacts();
     let control = control.map_err(|verdict| format!("control: {verdict:?}"))?;
     ensure(!control.reached.is_empty(), || format!("control: nothing works without rules: {}", control.all))?;
