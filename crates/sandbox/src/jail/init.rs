@@ -280,7 +280,10 @@ pub(crate) fn environment(
     }
     if language == Language::Python {
         spawn.envs(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"].map(|name| (name, "1")));
-        spawn.envs([("MPLBACKEND", "Agg"), ("MPLCONFIGDIR", "/tmp/matplotlib")]);
+        // Debian's Matplotlib has its settings in the host's `/etc`, and does not start without any.
+        let of_plots =
+            [("MPLBACKEND", "Agg"), ("MPLCONFIGDIR", "/tmp/matplotlib"), ("MATPLOTLIBRC", "/dev/null")];
+        spawn.envs(of_plots);
     }
 }
 
