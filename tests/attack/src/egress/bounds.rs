@@ -9,7 +9,7 @@ use ringfence_sandbox::egress::{Declared, Reason, Verdict, Via};
 use super::world::{ALLOWED, World, allow};
 use super::{attack, nothing_left_the_rules, play_in, program};
 use crate::lifecycle::ensure;
-use crate::run::{Stage, Target};
+use crate::run::{Stage, Target, run_once};
 
 const UPLOAD: &str = include_str!("../../programs/e21_upload.py");
 const MANY: &str = include_str!("../../programs/e22_many.py");
@@ -85,7 +85,11 @@ async fn many(stage: &mut Stage, target: &Target, world: &World) -> Result<Strin
 
 async fn recorded(stage: &mut Stage, target: &Target, world: &World) -> Result<String, String> {
     let declared = allow(&["http://api.allowed.test", ALLOWED]);
-    let (_, seen) = attack(stage, target, world, &declared, RECORDED).await?;
+    let (outcome, seen) = attack(stage, target, world, &declared, RECORDED).await?;
+    let receipt = &outcome.receipt;
+    let is_told =
+        receipt.egress == ["http://api.allowed.test", ALLOWED] && receipt.used.egress_bytes_down > 0;
+    ensure(is_told, || format!("not in the receipt: {receipt:?}"))?;
     nothing_left_the_rules(stage, world, &seen)?;
     let loopback: IpAddr = [127, 0, 0, 1].into();
     let decisions = world.record.decisions();
@@ -105,6 +109,12 @@ async fn recorded(stage: &mut Stage, target: &Target, world: &World) -> Result<S
     ended.sort_unstable();
     let requests = world.allowed.got().matches("GET /").count();
     ensure(allowed == ended && allowed.len() == requests, || format!("{allowed:?}, {ended:?}, {requests}"))?;
+    // Where nobody records, nothing leaves.
+    let source = program(stage, RECORDED, &world.given(&declared));
+    let unwatched = run_once(&world.profile(target, &declared), source).await;
+    let unwatched = unwatched.map_err(|refused| format!("control: {refused}"))?.stdout.text;
+    let left = world.allowed.got().matches("GET /").count() - requests;
+    ensure(left == 0 && unwatched.contains("fails request 0"), || format!("unrecorded: {unwatched}"))?;
     let text = serde_json::to_string(&decisions).unwrap();
     ensure(text.contains("evil") && !text.contains("\\n") && !text.contains("\\r"), || text.clone())?;
     Ok(format!(
