@@ -7,6 +7,7 @@ mod clients;
 mod fuzz;
 mod gvisor;
 mod layers;
+mod matplotlib;
 mod step;
 
 use std::path::PathBuf;

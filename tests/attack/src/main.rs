@@ -14,8 +14,10 @@
 )]
 
 mod canary;
+mod egress;
 mod faults;
 mod golden;
+mod languages;
 mod leftovers;
 mod lifecycle;
 mod probe;
@@ -23,6 +25,7 @@ mod report;
 mod resources;
 mod run;
 mod stage;
+mod stale;
 mod table;
 mod zygote;
 
@@ -91,6 +94,9 @@ fn main() -> ExitCode {
         Role::List => report::list(&arguments),
         Role::Network => stage::enter_network(&arguments),
         Role::Stage => stage::play(&arguments),
-        Role::Gateway => leftovers::be_a_gateway(&arguments.told),
+        Role::Gateway => match arguments.told.strip_prefix("egress ") {
+            Some(told) => egress::be_a_gateway(told),
+            None => leftovers::be_a_gateway(&arguments.told),
+        },
     }
 }

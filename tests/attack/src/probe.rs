@@ -1,6 +1,6 @@
 //! What a probe is, and what may come of it.
 
-use ringfence_sandbox::Layer;
+use ringfence_sandbox::{Language, Layer};
 use serde::{Deserialize, Serialize};
 
 /// What came of a probe on one backend as one user.
@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum Verdict {
     /// The sandbox held, and the control shows that there was something to hold. With it: what the control could not show.
     Held(String),
+    /// This backend refuses to run what could be attacked, which was tried.
+    Refused(String),
     /// The attack works.
     Hole(String),
     /// It says nothing here, for this reason.
@@ -54,6 +56,7 @@ pub(crate) enum Control {
 pub(crate) struct Probe {
     pub(crate) id: &'static str,
     pub(crate) title: &'static str,
+    pub(crate) language: Language,
     pub(crate) program: &'static str,
     pub(crate) control: Control,
     /// Tried inside a network of traps alone.

@@ -161,6 +161,7 @@ fn words(executable: &Path, arguments: &Arguments, role: &str, told: &str) -> Ve
 fn word(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Held(_) => "held",
+        Verdict::Refused(_) => "refused",
         Verdict::Hole(_) => "HOLE",
         Verdict::NotApplicable(_) => "not applicable",
         Verdict::ControlFailed(_) => "control failed",
@@ -171,6 +172,7 @@ fn word(verdict: &Verdict) -> &'static str {
 fn why(verdict: &Verdict) -> &str {
     match verdict {
         Verdict::Held(why)
+        | Verdict::Refused(why)
         | Verdict::Hole(why)
         | Verdict::NotApplicable(why)
         | Verdict::ControlFailed(why)
@@ -212,13 +214,14 @@ fn conclude(records: &[Record], broken: &[String]) -> ExitCode {
     let count = |wanted: &str| records.iter().filter(|record| word(&record.verdict) == wanted).count();
     let (held, holes, failed) = (count("held"), count("HOLE"), count("control failed"));
     eprintln!(
-        "\n{held} held, {holes} holes, {failed} controls failed, {} not applicable, {} not yet",
+        "\n{held} held, {} refused, {holes} holes, {failed} controls failed, {} not applicable, {} not yet",
+        count("refused"),
         count("not applicable"),
         count("not yet")
     );
     for why in broken {
         eprintln!("{why}");
     }
-    let is_good = holes == 0 && failed == 0 && held > 0 && broken.is_empty();
+    let is_good = holes == 0 && failed == 0 && held + count("refused") > 0 && broken.is_empty();
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

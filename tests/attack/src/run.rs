@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::canary::{Canary, Places};
 use crate::probe::{Control, Probe, Verdict};
-use crate::{Arguments, Backends};
+use crate::{Arguments, Backends, languages};
 
 /// How long anything may take that is not a run.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,6 +25,8 @@ pub(crate) struct Target {
     /// What is run, or, for another kernel's sandboxes, what controls are made of.
     pub(crate) profile: Profile,
     pub(crate) sandbox: Sandbox,
+    /// What isolates `sandbox`.
+    pub(crate) isolation: Isolation,
     pub(crate) judged_by: JudgedBy,
 }
 
@@ -47,32 +49,60 @@ pub(crate) struct Stage {
     pub(crate) bless: bool,
 }
 
+impl Target {
+    /// `profile` is what controls are made of; it is run as `isolation` says.
+    fn new(name: &'static str, profile: Profile, isolation: Isolation) -> Self {
+        let judged_by =
+            if isolation == Isolation::Process { JudgedBy::Everything } else { JudgedBy::Canaries };
+        let mut isolated = profile.clone();
+        isolated.isolation = isolation.clone();
+        Self { name, profile, sandbox: Sandbox::new(isolated), isolation, judged_by }
+    }
+}
+
 /// Every backend that is asked for and that this machine has. gVisor takes too long for a fast list.
 pub(crate) fn targets(arguments: &Arguments) -> Vec<Target> {
-    let ways = [("process, forked", Start::Fork, 2), ("process, started", Start::Exec, 0)];
-    let mut targets: Vec<Target> = ways
-        .into_iter()
-        .filter(|_| arguments.backend != Backends::Gvisor)
-        .map(|(name, start, ready)| {
+    let mut targets = Vec::new();
+    if arguments.backend != Backends::Gvisor {
+        let ways = [("process, forked", Start::Fork, 2), ("process, started", Start::Exec, 0)];
+        for (name, start, ready) in ways {
             let mut profile = python();
-            profile.isolation = Isolation::Process;
-            profile.start = start;
-            profile.ready = ready;
-            let judged_by = JudgedBy::Everything;
-            Target { name, sandbox: Sandbox::new(profile.clone()), profile, judged_by }
-        })
-        .collect();
+            (profile.start, profile.ready) = (start, ready);
+            targets.push(Target::new(name, profile, Isolation::Process));
+        }
+        for (name, profile) in [("process, Bash", other(Language::Bash)), ("process, Node", node())] {
+            targets.extend(is_there(&profile).then(|| Target::new(name, profile, Isolation::Process)));
+        }
+    }
     let gvisor = GvisorSettings::default();
     let is_wanted =
         arguments.backend == Backends::Gvisor || (arguments.backend == Backends::All && !arguments.fast);
     if is_wanted && gvisor.runtime.exists() {
-        let profile = python();
-        let mut isolated = profile.clone();
-        isolated.isolation = Isolation::Gvisor(gvisor);
-        let sandbox = Sandbox::new(isolated);
-        targets.push(Target { name: "gvisor", profile, sandbox, judged_by: JudgedBy::Canaries });
+        targets.push(Target::new("gvisor", python(), Isolation::Gvisor(gvisor.clone())));
+        for (name, profile) in [("gvisor, Bash", other(Language::Bash)), ("gvisor, Node", node())] {
+            let isolation = Isolation::Gvisor(gvisor.clone());
+            targets.extend(is_there(&profile).then(|| Target::new(name, profile, isolation)));
+        }
     }
     targets
+}
+
+/// Whether this machine has what a profile's programs are run by.
+pub(crate) fn is_there(profile: &Profile) -> bool {
+    profile.language.interpreters().iter().any(|path| std::path::Path::new(path).exists())
+}
+
+fn other(language: Language) -> Profile {
+    let mut profile = strongest(language).unwrap();
+    profile.limits = python().limits;
+    profile
+}
+
+/// It sets aside far more addresses than it uses, which limits of each process count as memory.
+pub(crate) fn node() -> Profile {
+    let mut profile = other(Language::Node);
+    profile.limits.memory_bytes = if counts_together(&profile) { 512 << 20 } else { 64 << 30 };
+    profile
 }
 
 /// The strongest profile for Python, small enough that what fills it fills it soon.
@@ -100,16 +130,20 @@ pub(crate) async fn run_once(profile: &Profile, source: impl Into<String>) -> Re
 
 /// What one program could do.
 #[derive(Clone)]
-struct Seen {
-    reached: BTreeSet<String>,
-    refused: BTreeSet<String>,
-    has_ended: bool,
-    all: String,
+pub(crate) struct Seen {
+    pub(crate) reached: BTreeSet<String>,
+    pub(crate) refused: BTreeSet<String>,
+    pub(crate) has_ended: bool,
+    pub(crate) all: String,
 }
 
 impl Stage {
-    /// A program with what all of them begin with, and what it is told.
+    /// A program in Python with what all of them begin with, and what it is told.
     pub(crate) fn program(&self, source: &str, more: &Value) -> String {
+        languages::program(Language::Python, source, &self.given(more))
+    }
+
+    fn given(&self, more: &Value) -> Value {
         let mut given = self.canary.given();
         let own = json!({
             "prefix": self.places.prefix,
@@ -124,8 +158,7 @@ impl Stage {
         for (name, value) in own.as_object().unwrap().iter().chain(more.as_object().unwrap()) {
             given[name] = value.clone();
         }
-        let given = serde_json::to_string(&given.to_string()).unwrap();
-        format!("GIVEN_TEXT = {given}\n{}\n{source}\nsay('tried')\n", include_str!("../programs/prelude.py"))
+        given
     }
 
     /// What was touched on the host's side since the last time.
@@ -137,7 +170,8 @@ impl Stage {
         if probe.needs_network && !self.places.network {
             return Verdict::NotApplicable("a network of traps needs root to make".to_owned());
         }
-        let inside = match run(&target.sandbox, self.program(probe.program, &json!({}))).await {
+        let source = languages::program(probe.language, probe.program, &self.given(&json!({})));
+        let inside = match run(&target.sandbox, source).await {
             Ok(outcome) => outcome,
             Err(refused) => return Verdict::ControlFailed(format!("nothing ran: {refused}")),
         };
@@ -167,7 +201,7 @@ impl Stage {
     }
 
     /// Why this is a hole.
-    fn judge(&self, seen: &Seen, contacts: &[String]) -> Option<String> {
+    pub(crate) fn judge(&self, seen: &Seen, contacts: &[String]) -> Option<String> {
         if let Some(token) = self.token_in(&seen.all) {
             return Some(format!("a secret of the host's was seen: {token}"));
         }
@@ -206,10 +240,12 @@ impl Stage {
     }
 
     async fn control(&self, target: &Target, probe: &Probe) -> Result<Seen, Verdict> {
-        let inside = self.program(probe.program, &json!({ "control": true }));
-        let outside = self.program(probe.program, &json!({ "control": true, "outside": true }));
+        let program = |more| languages::program(probe.language, probe.program, &self.given(&more));
+        let inside = program(json!({ "control": true }));
+        let outside = program(json!({ "control": true, "outside": true }));
         let is_root = rustix::process::getuid().is_root();
-        let with_rights = self.program(probe.program, &json!({ "control": true, "rights": true }));
+        let with_rights = program(json!({ "control": true, "rights": true }));
+        let language = probe.language;
         match probe.control {
             Control::Without(layers) | Control::WithRights(layers) => {
                 let needs_rights = matches!(probe.control, Control::WithRights(_));
@@ -219,22 +255,26 @@ impl Stage {
                 let outcome = outcome.map_err(|refused| Verdict::ControlFailed(format!("{refused}")))?;
                 Ok(read(&outcome_text(&outcome)))
             }
-            Control::OutsideAsRoot if is_root => self.outside(&outside, &[]).await,
+            Control::OutsideAsRoot if is_root => self.outside(language, &outside, &[]).await,
             Control::OutsideAsRoot => {
                 Err(Verdict::Held("no control: an ordinary user can do this nowhere".to_owned()))
             }
             Control::OutsideAsUser if is_root => {
                 let as_user = ["/usr/bin/setpriv", "--reuid", "61000", "--regid", "61000", "--clear-groups"];
-                self.outside(&outside, &as_user).await
+                self.outside(language, &outside, &as_user).await
             }
-            Control::Outside | Control::OutsideAsUser => self.outside(&outside, &[]).await,
+            Control::Outside | Control::OutsideAsUser => self.outside(language, &outside, &[]).await,
             Control::None(why) => Err(Verdict::Held(format!("no control: {why}"))),
         }
     }
 
-    async fn outside(&self, source: &str, before: &[&str]) -> Result<Seen, Verdict> {
-        let mut words = before.to_vec();
-        words.extend(["/usr/bin/python3", "-I", "-B", "-c", source]);
+    pub(crate) async fn outside(
+        &self,
+        language: Language,
+        source: &str,
+        before: &[&str],
+    ) -> Result<Seen, Verdict> {
+        let words = [before, languages::command(language), &[source]].concat();
         let mut command = tokio::process::Command::new(words[0]);
         command.args(&words[1..]).current_dir("/").stdin(Stdio::null()).kill_on_drop(true);
         let output = tokio::time::timeout(PATIENCE, command.output()).await;
@@ -270,7 +310,7 @@ pub(crate) fn outcome_text(outcome: &Outcome) -> String {
     text
 }
 
-fn read(text: &str) -> Seen {
+pub(crate) fn read(text: &str) -> Seen {
     let words = |word: &str| {
         text.lines()
             .filter_map(|line| line.strip_prefix(word)?.strip_prefix(' '))

@@ -1,5 +1,6 @@
 //! The list itself: programs, and how each is shown to work where its wall is missing.
 
+use ringfence_sandbox::Language::{self, Bash, Node, Python};
 use ringfence_sandbox::Layer::{
     Landlock, NetworkNamespace, NoNestedNamespaces, OtherNamespaces, OwnRoot, Seccomp,
 };
@@ -11,6 +12,7 @@ macro_rules! probe {
         Probe {
             id: $id,
             title: $title,
+            language: Python,
             program: include_str!(concat!("../programs/", $program, ".py")),
             control: $control,
             needs_network: false,
@@ -18,11 +20,34 @@ macro_rules! probe {
     };
 }
 
+/// The same attack by a program of its own in Bash, and in Node.
+macro_rules! also {
+    ($id:literal, $title:literal, $program:literal, $control:expr) => {{
+        const BASH: &str = include_str!(concat!("../programs/", $program, ".sh"));
+        const NODE: &str = include_str!(concat!("../programs/", $program, ".js"));
+        [in_language(Bash, BASH, $id, $title, $control), in_language(Node, NODE, $id, $title, $control)]
+    }};
+}
+
+const fn in_language(
+    language: Language,
+    program: &'static str,
+    id: &'static str,
+    title: &'static str,
+    control: Control,
+) -> Probe {
+    Probe { id, title, language, program, control, needs_network: false }
+}
+
 const fn in_network(probe: Probe) -> Probe {
     Probe { needs_network: true, ..probe }
 }
 
-pub(crate) const PROBES: &[Probe] = &[
+const fn both_in_network([one, other]: [Probe; 2]) -> [Probe; 2] {
+    [in_network(one), in_network(other)]
+}
+
+const PROBES: &[Probe] = &[
     probe!("F02", "find the host's secrets", "f02_find_canaries", Control::Outside),
     probe!(
         "F04",
@@ -121,6 +146,41 @@ pub(crate) const PROBES: &[Probe] = &[
     ),
 ];
 
+/// What tells most, once more by programs in Bash and in Node, which reach for the same by ways of their own.
+const IN_OTHER_LANGUAGES: &[[Probe; 2]] = &[
+    also!("F02", "find the host's secrets", "f02_find_canaries", Control::Outside),
+    also!("P01", "see the host's processes", "p01_processes", Control::Outside),
+    also!("P02", "signal the host's processes", "p02_signals", Control::Outside),
+    also!("K01", "new namespaces", "k01_namespaces", Control::Without(&[Seccomp, NoNestedNamespaces])),
+    also!(
+        "K03",
+        "mounts (and K04)",
+        "k03_mounts",
+        Control::Without(&[Seccomp, NoNestedNamespaces, Landlock])
+    ),
+    also!("K05", "the kernel's settings (and K18)", "k05_kernel_settings", Control::Outside),
+    also!("K17", "devices", "k17_devices", Control::Outside),
+    both_in_network(also!(
+        "N02",
+        "connect",
+        "n02_connect",
+        Control::Without(&[Seccomp, Landlock, NetworkNamespace])
+    )),
+    both_in_network(also!(
+        "N03",
+        "names",
+        "n03_names",
+        Control::Without(&[Seccomp, Landlock, NetworkNamespace, OwnRoot])
+    )),
+    also!("N05", "sockets of the host's services", "n05_sockets_of_services", Control::Outside),
+];
+
+/// Every probe by programs in this language.
+pub(crate) fn probes(language: Language) -> impl Iterator<Item = &'static Probe> {
+    let all = PROBES.iter().chain(IN_OTHER_LANGUAGES.iter().flatten());
+    all.filter(move |probe| probe.language == language)
+}
+
 /// What is in ATTACKS.md's list and is not tried, with the reason.
 pub(crate) const UNTRIED: &[Untried] = &[
     Untried {
@@ -136,45 +196,9 @@ pub(crate) const UNTRIED: &[Untried] = &[
         why: "a request has no such field",
     },
     Untried {
-        id: "L10",
-        title: "a stale slot",
-        verdict: Verdict::NotYet,
-        why: "needs an image that is updated while slots wait",
-    },
-    Untried {
         id: "R07",
         title: "a decompression bomb as input",
         verdict: Verdict::NotApplicable,
         why: "input is files, never archives",
     },
-    egress("E01", "an empty list of hosts"),
-    egress("E02", "a host that is not on the list"),
-    egress("E03", "plain HTTP to such a host"),
-    egress("E04", "a listed address with another Host"),
-    egress("E05", "hosts spelled to be misread"),
-    egress("E07", "listed names that lead inside"),
-    egress("E09", "another host behind the listed name"),
-    egress("E10", "a tunnel without TLS"),
-    egress("E12", "paths spelled to be misread"),
-    egress("E14", "other ports of a listed host"),
-    egress("E15", "the proxy itself, the gateway, a neighbour"),
-    egress("E16", "the secret in a sandbox"),
-    egress("E17", "a placeholder sent elsewhere"),
-    egress("E18", "the secret over plain HTTP"),
-    egress("E20", "two credentials"),
-    egress("E21", "more than the budget of bytes"),
-    egress("E22", "many and slow connections"),
-    egress("E23", "without the proxy"),
-    egress("E25", "a record for each request"),
-    egress("E26", "another sandbox's authority"),
-    egress("E27", "other paths of a listed host"),
 ];
-
-const fn egress(id: &'static str, title: &'static str) -> Untried {
-    Untried {
-        id,
-        title,
-        verdict: Verdict::NotYet,
-        why: "needs the way out and its fake upstreams on this stage; crates/sandbox/src/egress/tests tries it apart",
-    }
-}

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringfence_sandbox::{Ended, InputFile, Program, Sandbox, Start, Unwatched};
+use ringfence_sandbox::{Ended, InputFile, Language, Program, Sandbox, Start, Unwatched};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +25,7 @@ pub(crate) const LIST: &[(&str, &str, bool)] = &[
     ("X08", "the same chance for two programs", true),
     ("X10", "noise on the control socket", true),
     ("X11", "what a program does to init", true),
+    ("X12", "init, in a program's first moment", true),
 ];
 
 pub(crate) async fn play(stage: &mut Stage, target: &Target, id: &str) -> Verdict {
@@ -38,6 +39,7 @@ pub(crate) async fn play(stage: &mut Stage, target: &Target, id: &str) -> Verdic
         "X08" => same_chance(target).await,
         "X10" => noise(target).await,
         "X11" => against_init(target).await,
+        "X12" => first_moment(stage, target).await,
         _ => Err("nobody plays it".to_owned()),
     })
 }
@@ -330,4 +332,37 @@ async fn against_init(target: &Target) -> Result<String, String> {
     ensure(lives.is_ok_and(|status| status.success()), || "the host does not fork".to_owned())?;
     must(target, "pass").await?;
     Ok("no control: it is the sandbox's own first process".to_owned())
+}
+
+/// Nothing that a program does is waited for before init shows itself to nobody: it looks before anything else.
+async fn first_moment(stage: &Stage, target: &Target) -> Result<String, String> {
+    let look = |pid: u32| {
+        format!(
+            "import os\nseen = []\nfor name in ('ns', 'fd', 'map_files'):\n    try: seen.append((name, os.listdir('/proc/{pid}/' + name)))\n    except OSError: pass\nprint(seen)"
+        )
+    };
+    let times = if stage.fast { 60 } else { 400 };
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..times {
+        let (sandbox, source) = (target.sandbox.clone(), look(1));
+        // Several at a time, so that one waits for its turn on a processor.
+        if tasks.len() >= 6 {
+            let seen: Result<String, String> = tasks.join_next().await.unwrap().unwrap();
+            ensure(seen.as_deref() == Ok("[]\n"), || format!("{seen:?}"))?;
+        }
+        tasks.spawn(async move {
+            run(&sandbox, source)
+                .await
+                .map(|outcome| outcome.stdout.text)
+                .map_err(|refused| refused.to_string())
+        });
+    }
+    while let Some(seen) = tasks.join_next().await {
+        let seen = seen.map_err(|error| error.to_string())?;
+        ensure(seen.as_deref() == Ok("[]\n"), || format!("{seen:?}"))?;
+    }
+    let there = stage.outside(Language::Python, &look(std::process::id()), &[]).await;
+    let there = there.map_err(|verdict| format!("control: {verdict:?}"))?;
+    ensure(there.all.contains("mnt"), || format!("control: {}", there.all))?;
+    Ok(format!("{times} programs"))
 }

@@ -193,4 +193,16 @@ fn every_problem_of_a_sandbox_is_named_with_what_to_write() {
     let checked = ringfence(&["check", other.path()]);
     assert_eq!(checked.code, 1);
     assert!(checked.stderr.contains("gVisor's sandboxes have no way out yet"), "{}", checked.stderr);
+    for language in ["bash", "node"] {
+        let other = Project::new();
+        other.edit("ringfence.toml", |text| {
+            let other = format!("language = \"{language}\"\nsession = {{ seconds = 60 }}");
+            text.replace("language = \"python\"", &other)
+        });
+        let checked = ringfence(&["check", other.path()]);
+        assert_eq!(checked.code, 1);
+        for what in ["only Python keeps its state from call to call", "leave `session` out"] {
+            assert!(checked.stderr.contains(what), "{language}: {}", checked.stderr);
+        }
+    }
 }

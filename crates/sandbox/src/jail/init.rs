@@ -157,9 +157,11 @@ fn live(settings: &Settings, outside: Outside, inside: &Inside) -> Result<(), ()
                 };
                 send(&words, &word, &[]).map_err(drop)?;
             }
-            Next::Told(Command::Start, _) => {
-                // From here on somebody else's program runs: nobody inside may look into this process.
+            Next::Told(Command::Hide, _) => {
                 set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(drop)?;
+                send(&words, &Word::Hidden, &[]).map_err(drop)?;
+            }
+            Next::Told(Command::Start, _) => {
                 runs = true;
                 if started.is_none() && !settings.forks() {
                     started = Some(start(settings, inside, program.take(), &words)?);
@@ -278,7 +280,10 @@ pub(crate) fn environment(
     }
     if language == Language::Python {
         spawn.envs(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"].map(|name| (name, "1")));
-        spawn.envs([("MPLBACKEND", "Agg"), ("MPLCONFIGDIR", "/tmp/matplotlib")]);
+        // Debian's Matplotlib has its settings in the host's `/etc`, and does not start without any.
+        let of_plots =
+            [("MPLBACKEND", "Agg"), ("MPLCONFIGDIR", "/tmp/matplotlib"), ("MATPLOTLIBRC", "/dev/null")];
+        spawn.envs(of_plots);
     }
 }
 

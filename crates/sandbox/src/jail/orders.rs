@@ -127,6 +127,8 @@ pub(crate) enum Word {
     },
     /// The interpreter is started. With it: a handle on it.
     Started,
+    /// Nobody inside may look into it any more.
+    Hidden,
     /// The files are written.
     Written,
     /// The interpreter has ended.
@@ -138,6 +140,8 @@ pub(crate) enum Word {
 /// From the gateway to a sandbox's first process.
 #[derive(Deserialize, Serialize)]
 pub(crate) enum Command {
+    /// It was looked at from outside: from now on show yourself to nobody.
+    Hide,
     /// Write these files, which stand in the memory that comes along, one after the other.
     Write { files: Vec<(String, u64)> },
     /// The program runs, or may: from now on only wait for it.

@@ -19,7 +19,7 @@ use super::nursery::{Note, Nursery, Socket};
 use super::part::Watched;
 use super::verify;
 use crate::egress::{Egress, Listeners};
-use crate::jail::orders::Word;
+use crate::jail::orders::{Command, Word};
 use crate::{Language, Layer, Profile, Refused, Resources};
 
 /// How long building a sandbox may take.
@@ -185,6 +185,9 @@ async fn build(profile: Arc<Profile>, nursery: Arc<Nursery>) -> Result<Slot, Ref
         let reason = format!("its ABI is {landlock_abi}, and {} is needed", profile.landlock_abi_min);
         return Err(Refused::new("landlock", reason));
     }
+    // Before any program comes, and not when it does: nobody waits then for what its first process does.
+    words.send(&Command::Hide, &[]).await.map_err(Refused::jail)?;
+    let (Word::Hidden, _) = hear(&words).await? else { return Err(Refused::jail("it spoke out of turn")) };
     let built = Instant::now();
     Ok(Slot {
         profile,

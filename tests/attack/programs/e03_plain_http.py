@@ -1,0 +1,8 @@
+expect("the host that is on the list", plain)
+expect("the same by name", lambda: OUTSIDE or by_name(ALLOWED, 80))
+attempt("another host", lambda: plain("evil.test"))
+attempt("another host, with the listed Host header", lambda: says(request("http://evil.test/", ALLOWED)))
+attempt("another host behind a user name", lambda: says(request("http://api.allowed.test@evil.test/", ALLOWED)))
+attempt("another host, to be posted to", lambda: says(request("http://evil.test/", "evil.test", method="POST", body="x")))
+attempt("another host by name", lambda: by_name("evil.test", 80))
+attempt("another host by name, with the listed Host header", lambda: by_name("evil.test", 80, request()))
