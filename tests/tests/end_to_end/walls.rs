@@ -160,7 +160,7 @@ fn a_token_is_verified_in_every_part() {
         (id_token, "not an access token"),
         (other_key, "key"),
         (people, "another audience"),
-        (Project::new().token("bob", &[]), "signature"),
+        (Project::new().token("bob", &[]), "another issuer"),
     ] {
         let (status, message) = status(&token);
         assert!(status == 401 && message.contains(said), "{said}: {status} {message}");
