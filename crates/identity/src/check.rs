@@ -2,16 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Validation, decode, decode_header};
-use ringfence_core::{Claims, Instant, Secret};
+use ringfence_core::{Claims, Digest, Instant, Secret};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::dpop::ProofRefused;
 use crate::introspect::NotActive;
 use crate::keys::{Keys, NoKey};
+use crate::verified::{Known, Verified};
 use crate::{Introspection, KeySource, KeyTimes, SigningAlgorithm};
 
 /// How far the issuer's clock may be from ours, in seconds.
@@ -40,6 +42,7 @@ pub struct TokenCheck {
     rules: TokenRules,
     keys: Keys,
     asking: Asking,
+    verified: Arc<Verified>,
 }
 
 /// When the issuer itself is asked about a token.
@@ -158,13 +161,14 @@ impl TokenCheck {
     /// The same, with keys that are kept for these times.
     pub fn keeping_keys(rules: TokenRules, keys: KeySource, times: KeyTimes) -> Result<Self, String> {
         let keys = Keys::new(keys, &rules.issuer, times).map_err(|error| error.0)?;
-        Ok(Self { rules, keys, asking: Asking::Never })
+        Ok(Self { rules, keys, asking: Asking::Never, verified: Arc::default() })
     }
 
     /// The same issuer's tokens for another audience. Keys and answers are shared.
     #[must_use]
     pub fn for_audience(&self, audience: String) -> Self {
-        Self { rules: TokenRules { audience, ..self.rules.clone() }, ..self.clone() }
+        let rules = TokenRules { audience, ..self.rules.clone() };
+        Self { rules, verified: Arc::default(), ..self.clone() }
     }
 
     /// Tokens that say nothing themselves: the issuer is asked, and its answer kept for so many seconds.
@@ -206,8 +210,22 @@ impl TokenCheck {
         }
     }
 
-    /// A token that carries its claims, signed.
+    /// A token that carries its claims, signed; verified now, or before with a key that is still the issuer's.
     async fn signed(&self, token: &Secret, now: Instant) -> Result<VerifiedToken, TokenRefused> {
+        let name = Digest::of(&[token.expose().as_bytes()]);
+        if let Some(known) = self.verified.find(&name, now) {
+            let key = self.keys.key(&known.kid, known.algorithm, now).await;
+            if key.is_ok_and(|key| Arc::ptr_eq(&key, &known.key)) {
+                return Ok(VerifiedToken::clone(&known.token));
+            }
+        }
+        let known = self.verify(token, now).await?;
+        let token = VerifiedToken::clone(&known.token);
+        self.verified.keep(name, known);
+        Ok(token)
+    }
+
+    async fn verify(&self, token: &Secret, now: Instant) -> Result<Known, TokenRefused> {
         let header = decode_header(token.expose()).map_err(|_| TokenRefused::Malformed)?;
         let algorithm = SigningAlgorithm::of(header.alg).ok_or(TokenRefused::Algorithm)?;
         if !self.rules.algorithms.contains(&algorithm) {
@@ -220,8 +238,8 @@ impl TokenCheck {
         if header.crit.is_some() || header.zip.is_some() || header.enc.is_some() {
             return Err(TokenRefused::Malformed);
         }
-        let kid = header.kid.as_deref().ok_or(TokenRefused::Key)?;
-        let key = self.keys.key(kid, algorithm, now).await.map_err(|error| match error {
+        let kid = header.kid.ok_or(TokenRefused::Key)?;
+        let key = self.keys.key(&kid, algorithm, now).await.map_err(|error| match error {
             NoKey::Unknown => TokenRefused::Key,
             NoKey::Unreachable => TokenRefused::Unavailable,
         })?;
@@ -237,7 +255,8 @@ impl TokenCheck {
             return Err(TokenRefused::Type);
         }
         let issued = seconds(&claims, "iat")?;
-        self.claims(claims, issued, now)
+        let token = Arc::new(self.claims(claims, issued, now)?);
+        Ok(Known { token, kid, algorithm, key })
     }
 
     /// What the issuer says of a token (RFC 7662 §2.2). Its name may be left out there, and the time of issue.

@@ -14,6 +14,7 @@ mod identify;
 mod introspect;
 mod keys;
 mod presented;
+mod verified;
 
 pub use check::{TokenCheck, TokenRefused, TokenRules, VerifiedToken};
 pub use dpop::ProofRefused;

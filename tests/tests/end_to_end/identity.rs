@@ -303,3 +303,97 @@ fn a_bound_token_needs_a_proof_for_each_request() {
     assert_eq!(send("Bearer", &unbound, &[]), (401, challenge("invalid_token")), "one for anyone");
     assert_eq!(send("DPoP", &token, &[&second]), (200, String::new()), "none of them spent it");
 }
+
+/// The project with this as its `[identity]`, and a secret beside it.
+fn identified_by(identity: &str) -> Project {
+    let project = Project::new();
+    project.edit("ringfence.toml", |text| {
+        let own = text.lines().filter(|line| {
+            !["development-", "users", "groups-claim"].iter().any(|word| line.starts_with(word))
+        });
+        own.collect::<Vec<_>>().join("\n").replace("[identity]\n", &format!("[identity]\n{identity}\n"))
+    });
+    project.write("secret", "s\n");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(project.file("secret"), private).unwrap();
+    project
+}
+
+#[test]
+fn an_issuer_is_asked_about_tokens_that_say_nothing_themselves() {
+    let runtime = runtime();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let name = format!("http://{}", listener.local_addr().unwrap());
+    let says = json!({
+        "active": true, "sub": "bob", "client_id": "desk", "aud": "the-gateway", "scope": "tools",
+        "exp": seconds_now() + 600, "groups": ["analysts"], "tenant": "acme",
+    });
+    let answer = |body: String| async move {
+        let is_good = body.split('&').any(|pair| pair == "token=opaque-1");
+        if is_good { says.to_string() } else { json!({ "active": false }).to_string() }
+    };
+    let router = Router::new().route("/introspect", axum::routing::post(answer));
+    runtime.spawn(async move { axum::serve(listener, router).await });
+    let project = identified_by(&format!(
+        "issuer = \"{name}\"\ntoken-type = \"opaque\"\naudience = {{ agents = \"the-gateway\", people = \"the-people\" }}\nintrospection = {{ endpoint = \"{name}/introspect\", client-id = \"g\", client-secret-file = \"secret\" }}"
+    ));
+    let serving = project.serve(&[]);
+    let ask = |token: &str| {
+        let answer = list(&serving.client(token, Revision::V2026));
+        (answer.status, answer.body["error"]["message"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(ask("opaque-1"), (200, String::new()), "the control");
+    assert_eq!(ask("opaque-2"), (401, "the access token is no longer active".to_owned()));
+    assert_eq!(ask(&Issuer::new().token(&serving.mcp, &json!({}))).0, 401, "a stranger's JWT");
+    // It falls silent: what was kept goes on for its minute, nothing else does.
+    runtime.shutdown_background();
+    assert_eq!(ask("opaque-1").0, 200);
+    assert_eq!(ask("opaque-3").0, 503);
+}
+
+#[test]
+fn what_is_wrong_with_an_issuer_is_said_with_what_to_write() {
+    let said = |identity: &str| {
+        let checked = ringfence(&["check", identified_by(identity).path(), "--json"]).json();
+        let problems = checked["problems"].as_array().unwrap().clone();
+        let problems = problems.iter().filter(|problem| problem["file"] == "ringfence.toml");
+        problems.map(|problem| format!("{} {}", problem["what"], problem["instead"])).collect::<Vec<_>>()
+    };
+    let asked = "introspection = { endpoint = \"https://x.example/i\", client-id = \"g\", client-secret-file = \"secret\" }";
+    let control = format!("issuer = \"https://x.example\"\nrecheck-seconds = 60\n{asked}");
+    assert_eq!(said(&control), Vec::<String>::new(), "the control");
+    let internal = "issuer = \"https://10.0.0.1\"\ninternal = true";
+    assert_eq!(said(internal), Vec::<String>::new(), "the control of a private address");
+    let issuer = "issuer = \"https://x.example\"\n";
+    for (identity, expected) in [
+        ("issuer = \"https://10.0.0.1\"".to_owned(), "a private address needs `internal = true`"),
+        ("issuer = \"http://x.example\"".to_owned(), "`http` is for loopback alone"),
+        (format!("{issuer}jwks = \"https://169.254.169.254/keys\""), "is not a URL that may be asked"),
+        (format!("{issuer}algorithms = [\"HS256\"]"), "write `ES256`, `EdDSA` or `RS256`"),
+        (format!("{issuer}token-type = \"opaque\""), "needs `introspection`"),
+        (format!("{issuer}recheck-seconds = 60"), "needs `introspection`"),
+        (format!("{issuer}{asked}"), "is never used: these tokens are signed"),
+        (
+            format!("{issuer}recheck-seconds = 60\n{}", asked.replace("\"secret\"", "\"none\"")),
+            "does not exist",
+        ),
+        (
+            format!("{issuer}token-type = \"opaque\"\n{}", asked.replace(" }", ", cache-seconds = 61 }")),
+            "from 0 to 60",
+        ),
+        (
+            format!("{issuer}audience = {{ agents = \"a\", people = \"a\" }}"),
+            "a token for one would open the other",
+        ),
+        (format!("{issuer}audience = {{ agents = \"a\" }}"), "`people` is missing"),
+        (format!("{issuer}[[identity.issuers]]\nissuer = \"https://y.example\""), "are both there"),
+        ("[[identity.issuers]]\njwks = \"https://y.example/keys\"".to_owned(), "`issuer` is missing"),
+        (format!("{issuer}intropsection = 1"), "did you mean `introspection`?"),
+    ] {
+        let problems = said(&identity);
+        assert!(problems.iter().any(|problem| problem.contains(expected)), "{identity}: {problems:?}");
+    }
+    let two = format!("[[identity.issuers]]\n{issuer}token-type = \"opaque\"\n{asked}\n");
+    let two = format!("{two}{}", two.replace("x.example", "y.example"));
+    assert!(said(&two).iter().any(|problem| problem.contains("a second issuer has opaque tokens")));
+}

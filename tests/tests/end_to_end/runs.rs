@@ -156,7 +156,7 @@ fn a_run_is_started_by_its_application_for_its_own_user_and_agent_alone() {
     let application_at_agents_door = house.minted(&["--application", "desk"]);
     for (token, body, status, code) in [
         (&stranger, asked(&bob, "desk-agent"), 403, "unknown_application"),
-        (&bob, asked(&bob, "desk-agent"), 401, "unauthorized"),
+        (&bob, asked(&bob, "desk-agent"), 403, "forbidden"),
         (&application_at_agents_door, asked(&bob, "desk-agent"), 401, "unauthorized"),
         (&application, asked(&of_other, "desk-agent"), 403, "user_token_of_another_client"),
         (&application, asked(&of_agents_door, "desk-agent"), 403, "token_audience"),

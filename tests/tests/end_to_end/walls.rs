@@ -160,7 +160,7 @@ fn a_token_is_verified_in_every_part() {
         (id_token, "not an access token"),
         (other_key, "key"),
         (people, "another audience"),
-        (Project::new().token("bob", &[]), "signature"),
+        (Project::new().token("bob", &[]), "another issuer"),
     ] {
         let (status, message) = status(&token);
         assert!(status == 401 && message.contains(said), "{said}: {status} {message}");
@@ -337,7 +337,7 @@ fn an_edited_journal_is_found_and_only_by_its_proof() {
     for (sql, kind) in [
         ("UPDATE payloads SET text = replace(text, '\"bob\"', '\"eve\"');", "payload_altered"),
         (
-            "UPDATE entries SET leaf = replace(leaf, 'policies.cedar:5', 'policies.cedar:9') WHERE number = 2;",
+            "UPDATE entries SET leaf = replace(leaf, 'policies.cedar:5', 'policies.cedar:9') WHERE number = 3;",
             "altered",
         ),
         ("DELETE FROM entries WHERE number = 2;", "missing"),
@@ -356,7 +356,7 @@ fn an_edited_journal_is_found_and_only_by_its_proof() {
     }
     // An entry more, chained as it should be, by someone without the key; nothing is built upon it.
     edit(
-        "INSERT INTO entries SELECT 5, '{\"number\":5,\"kind\":\"closed\",\"at\":1}', zeroblob(32), tag FROM entries WHERE number = 4;",
+        "INSERT INTO entries SELECT 6, '{\"number\":6,\"kind\":\"closed\",\"at\":1}', zeroblob(32), tag FROM entries WHERE number = 5;",
     );
     assert_eq!(found(), "altered");
     std::fs::write(project.file("state/journal.db"), &good).unwrap();

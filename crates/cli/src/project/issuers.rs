@@ -123,7 +123,7 @@ fn issuer(
     let lifetime = table.take::<u64>("lifetime-max-seconds", problems);
     let lifetime_max_seconds = lifetime.map_or(3600, |lifetime| lifetime_within(table, &lifetime, problems));
     let (agents_audience, people_audience) = audiences(table, problems);
-    let introspection = table.has("introspection").then(|| table.table("introspection", problems)).flatten();
+    let introspection = table.table("introspection", problems);
     let introspection = introspection.and_then(|table| asked(folder, table, reach, problems));
     let recheck_seconds = table.number("recheck-seconds", 1..=3600, problems);
     let refresh_seconds = table.number("keys-refresh-seconds", 30..=86_400, problems);

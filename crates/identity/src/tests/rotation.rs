@@ -154,3 +154,23 @@ async fn an_answer_that_leads_elsewhere_or_never_ends_gives_no_keys() {
     }
     assert_eq!(issuer.told.elsewhere_asked.load(Ordering::SeqCst), 1, "no redirect was followed");
 }
+
+#[tokio::test]
+async fn a_token_that_was_verified_before_ends_with_its_key_and_with_itself() {
+    let (old, new) = (Key::named("1"), Key::named("1"));
+    let issuer = Fake::publishing(&[&old]).await;
+    let check = check(&issuer);
+    let token = old.token(&issuer.claims());
+    let judge = async |now: Instant| check.check(&token, now).await.err();
+    assert_eq!(judge(NOW).await, None);
+    assert_eq!(judge(later(1)).await, None, "the control");
+    // Another audience is another question, also for a token that is known.
+    let people = check.for_audience(super::PEOPLE.into());
+    assert_eq!(people.check(&token, later(1)).await.err(), Some(TokenRefused::Audience));
+    // The issuer has another key of the same name now.
+    issuer.publish(&[&new]);
+    assert_eq!(judge(later(200)).await, Some(TokenRefused::Signature));
+    issuer.publish(&[&old]);
+    assert_eq!(judge(later(400)).await, None);
+    assert_eq!(judge(later(605)).await, Some(TokenRefused::Expired));
+}
