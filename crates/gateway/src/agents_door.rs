@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use ringfence_core::{Refusal, RefusalClass};
 use ringfence_identity::challenge;
 use ringfence_mcp::{
-    Challenge, Content, NotRead, ResourceContents, ResourceDescription, Service, Settings, ToolCall,
+    Challenge, Content, NotRead, OpenUrl, ResourceContents, ResourceDescription, Service, Settings, ToolCall,
     ToolDescription, ToolResult,
 };
 use serde_json::json;
@@ -115,6 +115,10 @@ impl Service for AgentsDoor {
         match self.gateway.call(caller, asked, watched(&watch)).await {
             Reply::Done { structured, text, artifacts } => Ok(done(structured, text, &artifacts)),
             Reply::Refused(refusal) => Ok(refused(&refusal)),
+            Reply::NeedsAccount { url, refusal } => {
+                let message = "connect your account, so that the agent can act there in your name".to_owned();
+                Ok(ToolResult { open_first: Some(OpenUrl { url, message }), ..refused(&refusal) })
+            }
             Reply::NeedsScope { scopes, .. } => Err(self.insufficient(&scopes)),
         }
     }
@@ -215,7 +219,7 @@ fn done(structured: serde_json::Value, text: String, artifacts: &[Handed]) -> To
         Handed::Image { mime_type, bytes } => Content::image(mime_type, bytes),
         Handed::Link(link) => Content::resource_link(&describe_link(link)),
     }));
-    ToolResult { content, structured: Some(structured), is_error: false }
+    ToolResult { content, structured: Some(structured), is_error: false, open_first: None }
 }
 
 fn refused(refusal: &Refusal) -> ToolResult {
@@ -223,5 +227,6 @@ fn refused(refusal: &Refusal) -> ToolResult {
         content: vec![Content::text(refusal.to_string())],
         structured: Some(Reply::refusal_json(refusal)),
         is_error: true,
+        open_first: None,
     }
 }

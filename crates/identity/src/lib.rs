@@ -6,18 +6,21 @@
 mod bearer;
 pub mod challenge;
 mod check;
+pub mod connect;
+pub mod credential;
 pub mod development;
-mod exchange;
 mod fetch;
 mod identify;
 mod keys;
+pub mod login;
 
 pub use bearer::{BadHeader, bearer};
 pub use check::{TokenCheck, TokenRefused, TokenRules, VerifiedToken};
-pub use exchange::{Exchange, ExchangeRefused, ExchangeSettings};
 pub use fetch::{BadUrl, Endpoint};
 pub use identify::{Door, GroupsClaim, Identified, Identity};
 pub use keys::{KeySource, SigningAlgorithm};
 
+#[cfg(test)]
+mod fake;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ringfence_actions::{ActionSpace, SystemKind, Tool};
-use ringfence_core::{Place, Problem, RunId, SystemName};
+use ringfence_core::{Place, Principal, Problem, RunId, SystemName};
 
 use crate::http::{Http, HttpSettings};
 use crate::program::{Sandbox, SandboxSettings};
@@ -73,6 +73,15 @@ impl Systems {
         for system in self.systems.values() {
             if let System::Sandbox(sandbox) = system {
                 sandbox.end_run(run);
+            }
+        }
+    }
+
+    /// Drops the credentials that are kept for a principal.
+    pub fn forget(&self, principal: &Principal) {
+        for system in self.systems.values() {
+            if let System::Http(http) = system {
+                http.forget(principal);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod accounts;
 mod call;
 mod check;
 mod doctor;
@@ -47,6 +48,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             token::run(&asking)
         }
         Command::Journal(command) => journal::run(command),
+        Command::Accounts(command) => accounts::run(command),
         Command::Demo { json, keep } => {
             demo::with_canary()?;
             log("off", LogFormat::Text);

@@ -2,19 +2,18 @@
 
 use reqwest::{Response, StatusCode};
 use ringfence_actions::{HttpRequest, Tool};
-use ringfence_core::{Effect, Refusal, RefusalClass, Retry, Secret, Wall};
+use ringfence_core::{Effect, Refusal, RefusalClass, Retry, Wall};
+use ringfence_identity::credential::Held;
+use ringfence_sandbox::egress::Finder;
 use serde_json::{Map, Value as Json, json};
 
 use crate::Outcome;
-
-/// What stands in place of a secret that an upstream echoed.
-const REDACTED: &str = "[redacted]";
 
 pub(super) async fn read(
     response: Response,
     tool: &Tool,
     request: &HttpRequest,
-    credential: Option<&Secret>,
+    credential: Option<&Held>,
 ) -> Outcome {
     let status = response.status();
     if !status.is_success() {
@@ -41,7 +40,7 @@ pub(super) async fn read(
     };
     let (mut result, rows) = project(parsed, &request.returns, tool.limits().rows);
     if let Some(credential) = credential {
-        redact(&mut result, credential.expose());
+        redact(&mut result, &Finder::of(std::iter::once(credential.secret.expose())));
     }
     let bytes = result.to_string().len() as u64;
     Outcome::done(result, rows, bytes)
@@ -81,19 +80,28 @@ fn pick(item: Json, fields: &[String]) -> Json {
     Json::Object(picked.collect::<Map<_, _>>())
 }
 
-/// Replaces the secret wherever it stands in a text of the result, names of fields included.
-fn redact(value: &mut Json, secret: &str) {
+/// Blots the secret out wherever the system echoes it, in whatever spelling: texts, numbers, and names of fields.
+fn redact(value: &mut Json, secrets: &Finder) {
     match value {
-        Json::String(text) if text.contains(secret) => *text = text.replace(secret, REDACTED),
-        Json::Array(items) => items.iter_mut().for_each(|item| redact(item, secret)),
+        Json::String(text) => {
+            if let Some(blotted) = secrets.blotted(text) {
+                *text = blotted;
+            }
+        }
+        Json::Number(number) => {
+            if let Some(blotted) = secrets.blotted(&number.to_string()) {
+                *value = Json::String(blotted);
+            }
+        }
+        Json::Array(items) => items.iter_mut().for_each(|item| redact(item, secrets)),
         Json::Object(object) => {
             let fields = std::mem::take(object).into_iter().map(|(name, mut value)| {
-                redact(&mut value, secret);
-                (name.replace(secret, REDACTED), value)
+                redact(&mut value, secrets);
+                (secrets.blotted(&name).unwrap_or(name), value)
             });
             *object = fields.collect();
         }
-        _ => {}
+        Json::Bool(_) | Json::Null => {}
     }
 }
 
