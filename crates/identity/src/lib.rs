@@ -21,6 +21,6 @@ pub use identify::{Door, GroupsClaim, Identified, Identity};
 pub use keys::{KeySource, SigningAlgorithm};
 
 #[cfg(test)]
-mod fake;
+mod for_tests;
 #[cfg(test)]
 mod tests;

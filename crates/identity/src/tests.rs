@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::credential::{ClientSettings, Exchange, ExchangeSettings, Target, Wanted};
 use crate::development::{Issuer, IssuerSettings, Minting, User, new_key, router};
-use crate::fake;
+use crate::for_tests as fake;
 use crate::{Door, Endpoint, GroupsClaim, Identity, TokenRefused};
 
 const NOW: Instant = Instant(1_800_000_000_000);
@@ -294,7 +294,7 @@ fn the_development_issuer_refuses_to_listen_beyond_loopback() {
 }
 
 fn wanted<'a>(run: &'a Run, system: &'a SystemName, token: &'a Secret, now: Instant) -> Wanted<'a> {
-    Wanted { run, subject_token: token, system, scopes: None, now }
+    Wanted { run, subject_token: Some(token), system, scopes: None, now }
 }
 
 #[tokio::test]

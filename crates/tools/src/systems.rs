@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ringfence_actions::{ActionSpace, SystemKind, Tool};
-use ringfence_core::{Place, Principal, Problem, RunId, SystemName};
+use ringfence_core::{Place, Problem, RunId, SystemName};
 
 use crate::http::{Http, HttpSettings};
 use crate::program::{Sandbox, SandboxSettings};
@@ -68,20 +68,13 @@ impl Systems {
 }
 
 impl Systems {
-    /// Destroys whatever a run that has ended keeps in any system: the sandbox of its session.
+    /// Destroys whatever a run that has ended keeps in any system: the sandbox of its session, its credentials.
     pub fn end_run(&self, run: &RunId) {
         for system in self.systems.values() {
-            if let System::Sandbox(sandbox) = system {
-                sandbox.end_run(run);
-            }
-        }
-    }
-
-    /// Drops the credentials that are kept for a principal.
-    pub fn forget(&self, principal: &Principal) {
-        for system in self.systems.values() {
-            if let System::Http(http) = system {
-                http.forget(principal);
+            match system {
+                System::Sandbox(sandbox) => sandbox.end_run(run),
+                System::Http(http) => http.end_run(run),
+                System::Sqlite(_) => {}
             }
         }
     }

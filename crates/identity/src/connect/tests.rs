@@ -9,7 +9,7 @@ use url::Url;
 
 use super::*;
 use crate::credential::{AccountSettings, AccountsSettings, NoCredential, Sealer};
-use crate::fake::{FakeGrants, FakeIssuer, NOW, Wish, system};
+use crate::for_tests::{FakeGrants, FakeIssuer, NOW, Wish, system};
 use crate::login::CodeClientSettings;
 
 const ISSUER: &str = "https://login.example";

@@ -105,7 +105,7 @@ impl Accounts {
         let Some(stored) = self.store.read(&whose)? else {
             return Err(self.not_connected("no account was ever connected", &whose, wanted.now));
         };
-        let owner = owner(principal);
+        let owner = owner(wanted.run.id());
         let key = Key {
             name: digest(&[&owner.to_string(), wanted.system.as_str(), &scopes.join(" ")]),
             owner,

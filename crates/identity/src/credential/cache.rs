@@ -32,7 +32,7 @@ pub(super) struct Minted {
 /// What is kept under one name.
 pub(super) struct Key {
     pub(super) name: Digest,
-    /// The principal.
+    /// The run.
     pub(super) owner: Digest,
     /// What a kept token has to be made from.
     pub(super) made_from: Digest,
@@ -102,7 +102,7 @@ impl Cache {
         }
     }
 
-    /// Drops what is kept for a principal. A token that is being made meanwhile serves the call that asked for it alone.
+    /// Drops what is kept for a run. A token that is being made meanwhile serves the call that asked for it alone.
     pub(super) fn forget(&self, owner: Digest) {
         if let Ok(mut slots) = self.slots.0.lock() {
             slots.retain(|_, slot| slot.owner != owner);
@@ -189,12 +189,12 @@ mod tests {
         Key { name: Digest::of(&[name.as_bytes()]), owner: Digest::of(&[b"bob"]), made_from: Digest::ZERO }
     }
 
-    fn minted(token: &str, lifetime_seconds: Option<u64>) -> Result<Minted, NoCredential> {
-        Ok(Minted { token: Secret::new(token.into()), lifetime_seconds, made_from: Digest::ZERO })
+    fn minted(token: &str, lifetime_seconds: Option<u64>) -> Minted {
+        Minted { token: Secret::new(token.into()), lifetime_seconds, made_from: Digest::ZERO }
     }
 
-    async fn token(cache: &Cache, at: u64, mint: Result<Minted, NoCredential>) -> String {
-        let token = cache.token(key("k"), Instant(at), async || mint).await;
+    async fn token(cache: &Cache, at: u64, minted: Minted) -> String {
+        let token = cache.token(key("k"), Instant(at), async || Ok(minted)).await;
         token.map_or_else(|error| error.to_string(), |token| token.expose().to_owned())
     }
 
@@ -271,7 +271,7 @@ mod tests {
         let cache = Cache::default();
         for number in 0..KEPT_MAX + 10 {
             let key = key(&number.to_string());
-            assert!(cache.token(key, Instant(0), async || minted("a-token", Some(60))).await.is_ok());
+            assert!(cache.token(key, Instant(0), async || Ok(minted("a-token", Some(60)))).await.is_ok());
         }
         assert_eq!(cache.len(), KEPT_MAX);
     }

@@ -54,23 +54,26 @@ impl Exchange {
 
     /// The token for this system in the name of the run's principal. Those who ask for the same at once wait for one answer.
     pub async fn token_for(&self, wanted: Wanted<'_>) -> Result<Secret, NoCredential> {
+        let subject_token = wanted.subject_token.ok_or(NoCredential::NoSubjectToken)?;
         let scopes = wanted.scopes.unwrap_or(&self.scopes);
-        self.cache
-            .token(key(wanted, self.target.name(), scopes), wanted.now, async || {
-                self.exchange(wanted, scopes).await
-            })
-            .await
+        let key = key(wanted, subject_token, self.target.name(), scopes);
+        self.cache.token(key, wanted.now, async || self.exchange(wanted, subject_token, scopes).await).await
     }
 
     pub(super) fn forget(&self, owner: Digest) {
         self.cache.forget(owner);
     }
 
-    async fn exchange(&self, wanted: Wanted<'_>, scopes: &[String]) -> Result<Minted, NoCredential> {
+    async fn exchange(
+        &self,
+        wanted: Wanted<'_>,
+        subject_token: &Secret,
+        scopes: &[String],
+    ) -> Result<Minted, NoCredential> {
         let scope = scopes.join(" ");
         let mut fields = vec![
             ("grant_type", GRANT),
-            ("subject_token", wanted.subject_token.expose()),
+            ("subject_token", subject_token.expose()),
             ("subject_token_type", ACCESS_TOKEN),
             ("requested_token_type", ACCESS_TOKEN),
             self.target.field(),
@@ -80,7 +83,7 @@ impl Exchange {
         }
         let scopes: BTreeSet<&str> = scopes.iter().map(String::as_str).collect();
         let audience = Some(self.target.name());
-        let sent = &[wanted.subject_token];
+        let sent = &[subject_token];
         let asked = Asked { scopes: Some(&scopes), audience, sent, now: wanted.now };
         let answered = self.endpoint.ask(&fields, asked).await?;
         if answered.issued_token_type.as_deref() != Some(ACCESS_TOKEN) {
@@ -120,10 +123,10 @@ impl Target {
     }
 }
 
-/// One subject token, one target and one set of scopes have one token.
-pub(super) fn key(wanted: Wanted<'_>, target: &str, scopes: &[String]) -> Key {
-    let (owner, subject) = (owner(wanted.run.principal()), shown::digest(wanted.subject_token).to_string());
-    let (scopes, agent) = (scopes.join(" "), wanted.run.agent().as_str());
-    let name = digest(&[&owner.to_string(), agent, &subject, target, &scopes]);
+/// One run, one subject token, one target and one set of scopes have one token.
+pub(super) fn key(wanted: Wanted<'_>, subject_token: &Secret, target: &str, scopes: &[String]) -> Key {
+    let owner = owner(wanted.run.id());
+    let subject = shown::digest(subject_token).to_string();
+    let name = digest(&[&owner.to_string(), &subject, target, &scopes.join(" ")]);
     Key { name, owner, made_from: Digest::ZERO }
 }

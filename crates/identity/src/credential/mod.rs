@@ -17,7 +17,7 @@ mod token_endpoint;
 use std::sync::Arc;
 
 use axum::http::HeaderName;
-use ringfence_core::{Digest, Instant, Principal, Run, Secret, SystemName};
+use ringfence_core::{Digest, Instant, Run, RunId, Secret, SystemName};
 
 pub use account::{AccountSettings, Accounts, AccountsSettings, NotConnected};
 pub use exchange::{Exchange, ExchangeSettings, Target};
@@ -36,8 +36,8 @@ pub(crate) use token_endpoint::{Answered, Asked, Authentication, TokenEndpoint, 
 pub struct Wanted<'a> {
     /// In whose name, and by which agent.
     pub run: &'a Run,
-    /// The verified token of the principal.
-    pub subject_token: &'a Secret,
+    /// The verified token of the principal, where there is one: an exchange needs it, an account or a key does not.
+    pub subject_token: Option<&'a Secret>,
     /// The system.
     pub system: &'a SystemName,
     /// The scopes of the tool; none means those of its system.
@@ -75,6 +75,9 @@ pub enum NoCredential {
     /// The issuer does not give these scopes for this user (`invalid_scope`, RFC 6749 §5.2).
     #[error("the issuer does not give the scopes `{}` for this user", .0.join(" "))]
     Scopes(Vec<String>),
+    /// The gateway no longer has the user's own token.
+    #[error("the user's token is gone")]
+    NoSubjectToken,
     /// It said no, with this OAuth error code.
     #[error("the issuer refused: {0}")]
     Refused(&'static str),
@@ -100,9 +103,9 @@ impl Credential {
         }
     }
 
-    /// Drops what is kept for a principal.
-    pub fn forget(&self, principal: &Principal) {
-        let owner = owner(principal);
+    /// Drops what is kept for a run.
+    pub fn forget(&self, run: &RunId) {
+        let owner = owner(run);
         match self {
             Self::Exchange(exchange) => exchange.forget(owner),
             Self::OnBehalfOf(exchange) => exchange.forget(owner),
@@ -120,9 +123,9 @@ impl Held {
     }
 }
 
-/// Names a principal among all that are kept.
-fn owner(principal: &Principal) -> Digest {
-    digest(&[principal.issuer(), principal.subject()])
+/// Names a run among all that something is kept for.
+fn owner(run: &RunId) -> Digest {
+    digest(&[&run.to_string()])
 }
 
 /// The digest of texts, each kept apart from the next.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ringfence_core::{Digest, Secret};
+use ringfence_core::{Digest, Instant, Secret};
 
 use super::cache::{Cache, Minted};
 use super::exchange::key;
@@ -41,30 +41,33 @@ impl OnBehalfOf {
 
     /// The token for this system in the name of the run's principal.
     pub async fn token_for(&self, wanted: Wanted<'_>) -> Result<Secret, NoCredential> {
+        let subject_token = wanted.subject_token.ok_or(NoCredential::NoSubjectToken)?;
         let scopes = wanted.scopes.unwrap_or(&self.scopes);
-        self.cache
-            .token(key(wanted, wanted.system.as_str(), scopes), wanted.now, async || {
-                self.ask(wanted, scopes).await
-            })
-            .await
+        let key = key(wanted, subject_token, wanted.system.as_str(), scopes);
+        self.cache.token(key, wanted.now, async || self.ask(subject_token, scopes, wanted.now).await).await
     }
 
     pub(super) fn forget(&self, owner: Digest) {
         self.cache.forget(owner);
     }
 
-    async fn ask(&self, wanted: Wanted<'_>, scopes: &[String]) -> Result<Minted, NoCredential> {
+    async fn ask(
+        &self,
+        subject_token: &Secret,
+        scopes: &[String],
+        now: Instant,
+    ) -> Result<Minted, NoCredential> {
         let scope = scopes.join(" ");
         let fields = [
             ("grant_type", GRANT),
-            ("assertion", wanted.subject_token.expose()),
+            ("assertion", subject_token.expose()),
             ("requested_token_use", "on_behalf_of"),
             ("scope", scope.as_str()),
         ];
         let may: BTreeSet<&str> = scopes.iter().chain(&self.also_given).map(String::as_str).collect();
         let audience = self.audience.as_deref();
-        let sent = &[wanted.subject_token];
-        let asked = Asked { scopes: Some(&may), audience, sent, now: wanted.now };
+        let sent = &[subject_token];
+        let asked = Asked { scopes: Some(&may), audience, sent, now };
         let answered = self.endpoint.ask(&fields, asked).await?;
         let (token, lifetime_seconds) = (answered.token, answered.lifetime_seconds);
         Ok(Minted { token, lifetime_seconds, made_from: Digest::ZERO })

@@ -10,7 +10,7 @@ use ringfence_core::{Instant, Secret};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fake::{FakeGrants, FakeIssuer, Fields, NOW, Wish, jwt, system};
+use crate::for_tests::{FakeGrants, FakeIssuer, Fields, NOW, Wish, jwt, system};
 use crate::login::CodeClientSettings;
 
 const TICKETS: &str = "https://tickets.example";
@@ -217,8 +217,8 @@ async fn a_hundred_callers_of_two_users_are_never_crossed_and_ask_once_for_each(
     let asked: Vec<Fields> = issuer.asked();
     let subjects: BTreeSet<&str> = asked.iter().map(|asked| field(asked, "subject_token")).collect();
     assert_eq!((asked.len(), subjects), (2, ["token-of-alice", "token-of-bob"].into()));
-    // The control: a principal whose tokens were dropped is asked for again.
-    exchange.forget(owner(Wish::of("bob").run.principal()));
+    // The control: a run whose tokens were dropped, since it was revoked, has them asked for again.
+    exchange.forget(owner(Wish::of("bob").run.id()));
     for user in ["alice", "bob"] {
         assert!(exchange.token_for(Wish::of(user).at(NOW)).await.is_ok());
     }

@@ -153,3 +153,30 @@ fn unreadable(why: &str) -> Refusal {
     let message = format!("the system could not be understood: {why}");
     Refusal::new("system_failed", RefusalClass::Upstream, Wall::System, Retry::Later, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+
+    #[test]
+    fn a_credential_is_blotted_out_of_texts_numbers_and_names_in_every_spelling() {
+        let secret = "9081726354-Token";
+        let encoded = STANDARD.encode(format!("x:{secret}"));
+        let percent: Vec<String> = secret.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let mut answer = json!({
+            "plain": format!("Bearer {secret}!"), "upper": secret.to_uppercase(), "base64": encoded,
+            "percent": percent.concat(), secret: [{ "deep": secret }], "fine": 12, "none": null
+        });
+        redact(&mut answer, &Finder::of([secret, "4111222233334444"].into_iter()));
+        let shown = answer.to_string();
+        assert!(!shown.to_lowercase().contains("token") && !shown.contains("%39"), "{shown}");
+        assert_eq!((&answer["plain"], &answer["fine"]), (&json!("Bearer ****************!"), &json!(12)));
+        assert_eq!(answer["****************"][0]["deep"], "****************");
+        let mut number = json!({ "card": 4_111_222_233_334_444_u64 });
+        redact(&mut number, &Finder::of(["4111222233334444"].into_iter()));
+        assert_eq!(number["card"], "****************");
+    }
+}

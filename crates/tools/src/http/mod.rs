@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use reqwest::redirect;
 use ringfence_actions::{HttpRequest, Tool};
-use ringfence_core::{Call, Effect, Principal, Refusal, RefusalClass, Retry, Secret, Wall};
+use ringfence_core::{Call, Effect, Refusal, RefusalClass, Retry, RunId, Secret, Wall};
 use ringfence_identity::credential::{Credential, Held, NoCredential, NotConnected, Wanted};
 use url::Url;
 
@@ -66,10 +66,10 @@ impl Http {
         }
     }
 
-    /// Drops what is kept for a principal.
-    pub(crate) fn forget(&self, principal: &Principal) {
+    /// Drops the credentials of a run that has ended.
+    pub(crate) fn end_run(&self, run: &RunId) {
         if let Some(credential) = &self.settings.credential {
-            credential.forget(principal);
+            credential.forget(run);
         }
     }
 
@@ -82,6 +82,7 @@ impl Http {
     ) -> Result<Option<Held>, Ended> {
         let Some(credential) = &self.settings.credential else { return Ok(None) };
         let (run, system, scopes, now) = (call.run(), call.system(), tool.scopes(), call.at());
+        let subject_token = Some(subject_token);
         let held = credential.for_call(Wanted { run, subject_token, system, scopes, now }).await;
         held.map(Some).map_err(|error| {
             tracing::warn!(%error, %system, "there is no credential for a call");
@@ -99,6 +100,10 @@ fn no_credential(error: NoCredential) -> Ended {
                 "the user's token does not reach this system; log in again with the scopes that it needs";
             let refusal = refuse("insufficient_scope", RefusalClass::Policy, Retry::WithChange, message);
             Ended::NeedsScopes(scopes, refusal)
+        }
+        NoCredential::NoSubjectToken => {
+            let message = "the gateway was started anew and no longer has the user's token; the application has to start another run";
+            Ended::Failed(refuse("credential_unavailable", RefusalClass::Upstream, Retry::Never, message))
         }
         NoCredential::Unreachable(_) => {
             let message = "the identity provider did not answer; nothing was done";

@@ -41,7 +41,7 @@ fn the_search_finds_what_is_planted() {
 }
 
 /// A program that tells all that it can see.
-const LOOKS_AROUND: &str = r#"
+const LOOKS_AROUND: &str = r"
 import os, glob
 for name in ['/proc/self/environ', *glob.glob('/proc/*/environ'), *glob.glob('/proc/*/cmdline')]:
     try: print(name, open(name, 'rb').read())
@@ -54,7 +54,7 @@ for folder, _, names in os.walk('/'):
         try: print(path, open(path, 'rb').read(2000) if os.path.isfile(path) else '')
         except Exception as error: print(path, error)
 print('ordinary-marker')
-"#;
+";
 
 /// Everything that an agent can call, with every answer as it came over the wire.
 fn answers(world: &World, project: &Project, serving: &Serving) -> String {
@@ -91,7 +91,7 @@ fn no_token_key_or_code_appears_anywhere() {
     let project = world.project();
     world.can_log_in(&project, LOGIN_CODE, "bob");
     world.can_log_in(&project, "canary-login-of-eve-11", "eve");
-    let serving = project.serve_in(&[("CANARY_KEY", STATIC_KEY), ("RINGFENCE_LOG", "debug")]);
+    let serving = project.serve_in(&[("CANARY_KEY", STATIC_KEY), ("RINGFENCE_LOG", "trace")]);
     let client = serving.client(&project.token("bob", &[]), Revision::V2026);
     let refused = world.runtime.block_on(client.call(tool_call("echo_account"))).unwrap().body;
     let message = refused["result"]["structuredContent"]["refusal"]["message"].as_str().unwrap().to_owned();
@@ -100,13 +100,8 @@ fn no_token_key_or_code_appears_anywhere() {
     let connected = world.runtime.block_on(Browser::default().connect(&link, LOGIN_CODE));
     assert_eq!(connected.0, 200, "{}", connected.1);
     let heard = answers(&world, &project, &serving);
-    for user in ["bob"] {
-        let named = format!("\"user\":\"{user}\"");
-        assert!(
-            heard.contains(&named) && heard.matches("ordinary-marker").count() >= 10,
-            "the control: {heard}"
-        );
-    }
+    let is_heard = heard.contains("\"user\":\"bob\"") && heard.matches("ordinary-marker").count() >= 10;
+    assert!(is_heard, "the control: {heard}");
     assert!(heard.contains("***"), "what was echoed is blotted out");
     let limits =
         std::fs::read_to_string(format!("/proc/{}/limits", serving.process().as_raw_nonzero())).unwrap();

@@ -82,22 +82,24 @@ impl World {
             ("account", format!("account = {{ authorization-endpoint = \"{url}/authorize\", scopes = [\"t:read\"], {account} }}")),
             ("fixed", "static = { header = \"Authorization\", format = \"Bearer {}\", value = { env = \"CANARY_KEY\" }, shared = \"accepted, because the tests want one\" }".to_owned()),
         ];
-        let mut text = format!(
+        let mut text = vec![format!(
             "\n[accounts]\nkey = {{ file = \"accounts.key\" }}\n\n[login]\nauthorization-endpoint = \"{url}/login\"\n{}\n",
             login.replace(", ", "\n")
-        );
-        let mut tools = String::new();
+        )];
+        let mut tools = Vec::new();
         for (name, credential) in systems {
-            text.push_str(&format!(
+            text.push(format!(
                 "\n[systems.{name}]\nkind = \"http\"\nbase-url = \"{url}\"\ncredential = {{ {credential} }}\n"
             ));
             for path in ["echo", "fails"] {
                 let scopes = if name == "fixed" { "" } else { "scopes = [\"t:read\"]\n" };
-                tools.push_str(&format!("[{path}_{name}]\nsystem = \"{name}\"\neffect = \"read\"\nyields = []\ndescribe = \"Echoes.\"\n{scopes}http = {{ method = \"GET\", path = \"/{path}\", returns = [\"marker\", \"user\", \"seen\", \"scope\"] }}\n\n"));
+                tools.push(format!(
+                    "[{path}_{name}]\nsystem = \"{name}\"\neffect = \"read\"\nyields = []\ndescribe = \"Echoes.\"\n{scopes}http = {{ method = \"GET\", path = \"/{path}\", returns = [\"marker\", \"user\", \"seen\", \"scope\"] }}\n\n"
+                ));
             }
         }
-        project.append("ringfence.toml", &text);
-        project.write("tools/echo.toml", &tools);
+        project.append("ringfence.toml", &text.concat());
+        project.write("tools/echo.toml", &tools.concat());
         project.write("policies/policies.cedar", "permit (principal, action, resource);\n");
         project.edit("users.toml", |text| text.replace("\"team-leads\"", "\"operators\""));
         project
@@ -129,7 +131,7 @@ impl World {
         let fixed = [STATIC_KEY, ACCOUNT_CODE, LOGIN_CODE, ON_BEHALF, ACCESS, REFRESH].map(str::to_owned);
         let all = sent.chain(answered).chain(kept).chain(logins).chain(fixed);
         let mut all: Vec<String> = all.map(|secret| secret.trim().to_owned()).collect();
-        // What stands in the middle of a key is part of no other.
+
         all.sort();
         all.dedup();
         all
@@ -199,7 +201,7 @@ pub(super) fn spellings(secret: &str) -> Vec<Vec<u8>> {
         percent(secret, true),
         percent(secret, true).to_lowercase(),
     ];
-    all.push(secret.bytes().map(|byte| format!("{byte:02x}")).collect());
+    all.push(percent(secret, true).replace('%', ""));
     for before in ["", "x", "xy"] {
         // Without what stands beside it decides too.
         let text = format!("{before}{secret}");

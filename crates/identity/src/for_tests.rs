@@ -115,7 +115,7 @@ impl Wish {
 
     pub(crate) fn at(&self, now: Instant) -> Wanted<'_> {
         let Self { run, token, system, scopes } = self;
-        Wanted { run, subject_token: token, system, scopes: scopes.as_deref(), now }
+        Wanted { run, subject_token: Some(token), system, scopes: scopes.as_deref(), now }
     }
 }
 
