@@ -313,7 +313,8 @@ mod tests {
         let finder = Finder::of(std::iter::once(SECRET));
         for spelling in spellings() {
             let blotted = finder.blotted(&format!("Zoë said {spelling}.")).unwrap();
-            assert!(blotted.starts_with("Zoë said *") && !finder.finds(blotted.as_bytes()), "{blotted}");
+            assert!(blotted.starts_with("Zoë said ") && blotted.contains("********"), "{blotted}");
+            assert!(!finder.finds(blotted.as_bytes()), "{blotted}");
         }
         assert_eq!(finder.blotted("Zoë said nothing."), None);
     }
