@@ -227,7 +227,31 @@ impl Project {
     /// Where it does not start.
     #[must_use]
     pub fn serve(&self, further: &[&str]) -> Serving {
-        Serving::start(Command::new(binary()).args(["serve", self.path()]).args(further))
+        Serving::start(
+            Command::new(binary()).args(["serve", self.path()]).args(further).stdout(Stdio::null()),
+        )
+    }
+
+    /// The same with these variables in its environment; its standard output goes to the file `stdout`.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    #[must_use]
+    pub fn serve_in(&self, environment: &[(&str, &str)]) -> Serving {
+        let stdout = fs::File::create(self.file("stdout")).unwrap();
+        let mut command = Command::new(binary());
+        Serving::start(command.args(["serve", self.path()]).envs(environment.iter().copied()).stdout(stdout))
+    }
+
+    /// What `ringfence.toml` says under this key.
+    ///
+    /// # Panics
+    /// Where it says nothing.
+    #[must_use]
+    pub fn setting(&self, key: &str) -> String {
+        let text = fs::read_to_string(self.file("ringfence.toml")).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{key} = \"")).map(str::to_owned));
+        line.unwrap().split('"').next().unwrap().to_owned()
     }
 }
 
@@ -248,8 +272,7 @@ pub struct Serving {
 
 impl Serving {
     fn start(command: &mut Command) -> Self {
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut before = String::new();
         let mcp = loop {

@@ -66,6 +66,7 @@ fn read_tool(
     let external = table.take::<bool>("external", problems).map(Spanned::into_inner);
     let declared_yields = take_labels(&mut table, problems);
     let scope = take_scope(&mut table, problems);
+    let scopes = take_scopes(&mut table, problems);
     let limits = take_limits(&mut table, problems);
     let (declared, params) = take_params(&mut table, problems);
     let operation = match &system {
@@ -100,6 +101,7 @@ fn read_tool(
         operation,
         limits,
         scope,
+        scopes,
         place,
     };
     (errors(problems) == before).then_some(tool)
@@ -208,8 +210,7 @@ fn take_labels(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Option<Vec
 /// A scope token (RFC 6749 §3.3).
 fn take_scope(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Option<String> {
     let scope = table.take::<String>("scope", problems)?;
-    let legal = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
-    if !scope.get_ref().is_empty() && scope.get_ref().bytes().all(legal) {
+    if is_scope(scope.get_ref()) {
         return Some(scope.into_inner());
     }
     let what = format!("`{}` is not one scope", scope.get_ref());
@@ -219,6 +220,22 @@ fn take_scope(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Option<Stri
         "write one scope without spaces, quotes or backslashes",
     ));
     None
+}
+
+/// The scopes of the credential that the system is shown.
+fn take_scopes(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Option<Vec<String>> {
+    let scopes = table.take::<Vec<String>>("scopes", problems)?;
+    if let Some(bad) = scopes.get_ref().iter().find(|scope| !is_scope(scope)) {
+        let instead = "write each scope for itself, without spaces, quotes or backslashes";
+        problems.push(Problem::error(table.place_of(&scopes), format!("`{bad}` is not one scope"), instead));
+        return None;
+    }
+    Some(scopes.into_inner())
+}
+
+fn is_scope(text: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    !text.is_empty() && text.bytes().all(legal)
 }
 
 fn take_limits(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Limits {

@@ -59,6 +59,7 @@ pub struct Tool {
     pub(crate) operation: Operation,
     pub(crate) limits: Limits,
     pub(crate) scope: Option<String>,
+    pub(crate) scopes: Option<Vec<String>>,
     pub(crate) place: Place,
 }
 
@@ -121,6 +122,12 @@ impl Tool {
     #[must_use]
     pub fn scope(&self) -> Option<&str> {
         self.scope.as_deref()
+    }
+
+    /// The OAuth scopes of the credential that its system is shown; none where its system has them alone.
+    #[must_use]
+    pub fn scopes(&self) -> Option<&[String]> {
+        self.scopes.as_deref()
     }
 
     /// Where it is declared.

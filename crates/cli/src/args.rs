@@ -103,6 +103,9 @@ pub(crate) enum Command {
     /// Looks at the journal.
     #[command(subcommand)]
     Journal(Journal),
+    /// Looks at the accounts that users have connected.
+    #[command(subcommand)]
+    Accounts(Accounts),
     /// Plays a rogue agent against a gateway on this machine, and shows what stopped it.
     #[command(after_help = "Example:\n  ringfence demo --json | jq '{attacks_tried, attacks_through}'")]
     Demo {
@@ -267,6 +270,34 @@ pub(crate) struct Revoke {
     /// Prints one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Accounts {
+    /// Lists who has connected an account, and where.
+    #[command(after_help = "Example:\n  ringfence accounts list my-agents --json | jq '.accounts[].subject'")]
+    List {
+        /// The project.
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+        /// Prints one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ends a connection: from then on no call uses the account, also of a gateway that runs.
+    #[command(
+        after_help = "Example:\n  ringfence accounts disconnect --user bob --system crm --project my-agents"
+    )]
+    Disconnect {
+        /// The user, as the issuer names them (`sub`).
+        #[arg(long)]
+        user: String,
+        /// The system.
+        #[arg(long)]
+        system: String,
+        #[command(flatten)]
+        project: ProjectFolder,
+    },
 }
 
 #[derive(Subcommand)]

@@ -2,10 +2,13 @@
 
 mod args;
 mod commands;
+mod credentials;
 mod demo;
 mod failure;
+mod grants;
 mod http_server;
 mod keys;
+mod memory;
 mod print;
 mod private_file;
 mod project;
@@ -17,6 +20,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // First of all: this executable is also the sandbox's jail.
     ringfence_sandbox::enter_if_jail();
+    memory::keep_private();
     match commands::run(args::parse()) {
         Ok(exit) => exit,
         Err(failure) => {

@@ -22,6 +22,7 @@ pub(crate) fn problem(folder: &Path, problem: &Problem) {
     let word = match problem.level {
         Level::Error => "error".red().bold().to_string(),
         Level::Warn => "warning".yellow().bold().to_string(),
+        Level::Note => "note".cyan().bold().to_string(),
     };
     anstream::eprintln!("{}: {word}: {}", place.bold(), problem.what);
     let text = std::fs::read_to_string(folder.join(&place.file)).unwrap_or_default();

@@ -8,7 +8,7 @@ use ringfence_identity::{
 
 use crate::failure::Failure;
 use crate::private_file::PrivateFile;
-use crate::project::{IssuerDeclaration, IssuerSource, Project, SystemDeclaration};
+use crate::project::{CredentialWay, IssuerDeclaration, IssuerSource, Project, SystemDeclaration};
 use crate::wiring::{Addresses, agents_audience, peoples_audience};
 
 /// The identity of a project, with the development issuer where it has one.
@@ -103,14 +103,17 @@ pub(crate) fn check_exchanges(project: &Project, problems: &mut Vec<Problem>) {
         .flat_map(|issuer| issuer.agents_audience.iter().chain(&issuer.people_audience))
         .collect();
     for system in project.systems.values() {
-        let SystemDeclaration::Http { exchange: Some(exchange), .. } = &system.declaration else { continue };
+        let SystemDeclaration::Http { credential: Some(declared), .. } = &system.declaration else {
+            continue;
+        };
+        let CredentialWay::Exchange { target, .. } = &declared.way else { continue };
         if issuers.len() > 1 {
             let what = "tokens of several issuers would be exchanged at the endpoint of one";
             let instead = "trust one issuer in a project whose systems exchange tokens";
             problems.push(Problem::error(system.place.clone(), what, instead));
         }
-        if own.contains(&&exchange.audience) {
-            let what = format!("the audience `{}` is one of the gateway's own doors", exchange.audience);
+        if own.iter().any(|own| own.as_str() == target.name()) {
+            let what = format!("the audience `{}` is one of the gateway's own doors", target.name());
             let instead = "name the system itself: a tool would get a token that opens the gateway";
             problems.push(Problem::error(system.place.clone(), what, instead));
         }

@@ -9,25 +9,23 @@ use ringfence_actions::{ActionSpace, File};
 use ringfence_console::PeoplesDoorSettings;
 use ringfence_core::{Authorities, Digest, Instant, Level, Place, Problem, Recorder, Secret, Verifier};
 use ringfence_gateway::{CallLimits, Clock, DoorSettings, Gateway, Parts};
-use ringfence_identity::development::{self, GATEWAY_CLIENT, Issuer, IssuerSettings};
-use ringfence_identity::{Endpoint, Exchange, ExchangeSettings};
+use ringfence_identity::credential::Accounts;
+use ringfence_identity::development::{self, Issuer, IssuerSettings};
 use ringfence_policy::{Policies, PolicyFile};
 use ringfence_sandbox::egress::Rules;
 use ringfence_sandbox::remote::{HostSettings, Hosted, RemoteSettings};
 use ringfence_sandbox::{Isolation, WayOut};
 use ringfence_store::{Journal, JournalSettings, Role, Runs};
-use ringfence_tools::{Credential, HttpSettings, SandboxSettings, SystemSettings, Systems};
+use ringfence_tools::{HttpSettings, SandboxSettings, SystemSettings, Systems};
 use url::Url;
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
-use crate::keys;
-use crate::private_file::PrivateFile;
 use crate::project::{
-    ExchangeDeclaration, HostDeclaration, HostProject, IssuerSource, PROJECT_FILE, Project,
-    RemoteDeclaration, SandboxDeclaration, SecretSource, System, SystemDeclaration, exchange_audiences,
+    CredentialWay, HostDeclaration, HostProject, IssuerSource, PROJECT_FILE, Project, RemoteDeclaration,
+    SandboxDeclaration, SecretSource, System, SystemDeclaration, exchange_audiences,
 };
-use crate::trust;
+use crate::{credentials, keys, trust};
 
 /// Where the doors and the development issuer really listen.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +50,8 @@ impl Addresses {
 pub(crate) struct Checked {
     pub(crate) project: Project,
     pub(crate) space: Arc<ActionSpace>,
+    /// The accounts that users connect, once the systems are open.
+    pub(crate) accounts: Option<Arc<Accounts>>,
     policies: Option<Policies>,
     recorder: Recorder,
     verifier: Verifier,
@@ -77,8 +77,10 @@ impl Checked {
         let policies = Policies::load(&policy_files.collect::<Vec<_>>(), &space, decider, &mut problems);
         check_audiences(&project, &mut problems);
         trust::check_exchanges(&project, &mut problems);
+        credentials::check_scopes(&project, &space, &mut problems);
+        credentials::note_shared(&project, &mut problems);
         project.problems = problems;
-        Ok(Self { project, space: Arc::new(space), policies, recorder, verifier })
+        Ok(Self { project, space: Arc::new(space), accounts: None, policies, recorder, verifier })
     }
 
     /// Fails where anything keeps the project from being served.
@@ -100,9 +102,17 @@ impl Checked {
     }
 
     /// Opens the systems, and so proves every statement. Problems are added to the project's.
-    pub(crate) fn open_systems(&mut self, issuer: Option<&Issuer>) -> Systems {
+    pub(crate) fn open_systems(&mut self, issuer: Option<&Issuer>, addresses: &Addresses) -> Systems {
         let mut problems = std::mem::take(&mut self.project.problems);
-        let settings = system_settings(&self.project, issuer, &mut problems);
+        let base = peoples_audience(&self.project, addresses);
+        self.accounts = credentials::accounts(&self.project, base.clone(), &mut problems);
+        if self.accounts.is_some()
+            && let Err(failure) = credentials::login(&self.project, issuer, base)
+        {
+            let (what, instead) = failure.into_parts("correct `[login]`");
+            problems.push(Problem::error(Place::start(PROJECT_FILE), what, instead));
+        }
+        let settings = system_settings(&self.project, issuer, self.accounts.as_ref(), &mut problems);
         let systems = Systems::open(settings, self.space.clone(), &mut problems);
         problems.sort();
         self.project.problems = problems;
@@ -118,7 +128,7 @@ impl Checked {
         let key = ringfence_identity::development::new_key()
             .ok_or_else(|| Failure::new("this machine has no randomness", "try again later"))?;
         let issuer = issuer(&self.project, addresses, &key)?;
-        let systems = self.open_systems(issuer.as_ref());
+        let systems = self.open_systems(issuer.as_ref(), addresses);
         self.refuse_problems()?;
         attack_sandboxes(&self.project, &systems).await
     }
@@ -137,7 +147,7 @@ impl Checked {
         role: Role,
     ) -> Result<Gateway, Failure> {
         self.refuse_problems()?;
-        let Self { project, space, policies, recorder, verifier } = self;
+        let Self { project, space, policies, recorder, verifier, .. } = self;
         let clock = Clock::system();
         let Some(policies) = policies else {
             return Err(Failure::new("the policies could not be read", "run `ringfence check`"));
@@ -235,9 +245,12 @@ fn check_audiences(project: &Project, problems: &mut Vec<Problem>) {
         problems.push(Problem::error(Place::start(PROJECT_FILE), what, instead));
     }
     for system in project.systems.values() {
-        let SystemDeclaration::Http { exchange: Some(exchange), .. } = &system.declaration else { continue };
-        if doors.iter().any(|door| same(door, &exchange.audience)) {
-            let what = format!("the audience `{}` is one of the gateway's own doors", exchange.audience);
+        let SystemDeclaration::Http { credential: Some(declared), .. } = &system.declaration else {
+            continue;
+        };
+        let CredentialWay::Exchange { target, .. } = &declared.way else { continue };
+        if doors.iter().any(|door| same(door, target.name())) {
+            let what = format!("the audience `{}` is one of the gateway's own doors", target.name());
             let instead = "name the system itself: a tool would get a token that opens the gateway";
             problems.push(Problem::error(system.place.clone(), what, instead));
         }
@@ -315,6 +328,7 @@ pub(crate) fn issuer(
 fn system_settings(
     project: &Project,
     issuer: Option<&Issuer>,
+    accounts: Option<&Arc<Accounts>>,
     problems: &mut Vec<Problem>,
 ) -> BTreeMap<ringfence_core::SystemName, SystemSettings> {
     let mut settings = BTreeMap::new();
@@ -323,14 +337,10 @@ fn system_settings(
             SystemDeclaration::Sqlite { path } => {
                 Ok(SystemSettings::Sqlite { path: path.clone(), place: system.place.clone() })
             }
-            SystemDeclaration::Http { base_url, exchange } => {
-                let credential = match exchange {
-                    Some(declared) => {
-                        exchanged(declared, issuer).map(|exchange| Credential::Exchange(Box::new(exchange)))
-                    }
-                    None => Ok(Credential::None),
-                };
-                credential.map(|credential| {
+            SystemDeclaration::Http { base_url, credential } => {
+                let credential =
+                    credential.as_ref().map(|declared| credentials::credential(declared, issuer, accounts));
+                credential.transpose().map(|credential| {
                     SystemSettings::Http(HttpSettings { base_url: base_url.clone(), credential })
                 })
             }
@@ -353,38 +363,6 @@ fn system_settings(
         }
     }
     settings
-}
-
-/// The exchange of a system, or what is wrong and what to write instead.
-fn exchanged(declared: &ExchangeDeclaration, issuer: Option<&Issuer>) -> Result<Exchange, (String, String)> {
-    let lacks = |key: &str| {
-        (
-            format!("`exchange` lacks `{key}`"),
-            format!("write `{key} = …`: the gateway's own client at your issuer"),
-        )
-    };
-    let (endpoint, client_id, client_secret) = match issuer {
-        Some(issuer) => {
-            (format!("{}/token", issuer.name()), GATEWAY_CLIENT.to_owned(), issuer.gateway_secret())
-        }
-        None => {
-            let file = declared.client_secret_file.as_ref().ok_or_else(|| lacks("client-secret-file"))?;
-            let secret = PrivateFile::read(file)
-                .map_err(|error| (error.to_string(), "correct the file".to_owned()))?;
-            let secret = secret.ok_or_else(|| {
-                (format!("`{}` does not exist", file.display()), "write the secret there".to_owned())
-            })?;
-            let endpoint = declared.token_endpoint.clone().ok_or_else(|| lacks("token-endpoint"))?;
-            let client_id = declared.client_id.clone().ok_or_else(|| lacks("client-id"))?;
-            (endpoint, client_id, Secret::new(secret.expose().trim().to_owned()))
-        }
-    };
-    // The operator writes this one, so it is of the operator's own network where it says so.
-    let token_endpoint = Endpoint::internal(&endpoint)
-        .map_err(|error| (error.to_string(), "correct `token-endpoint`".to_owned()))?;
-    let (audience, scopes) = (declared.audience.clone(), declared.scopes.clone());
-    Exchange::new(ExchangeSettings { token_endpoint, client_id, client_secret, audience, scopes })
-        .map_err(|error| (error, "see the log".to_owned()))
 }
 
 /// The sandbox host of a system, where all that it needs is there and sound.
@@ -439,18 +417,7 @@ pub(crate) fn sandbox(declared: &SandboxDeclaration) -> Result<SandboxSettings, 
 }
 
 fn egress_secret(source: &SecretSource) -> Result<ringfence_sandbox::egress::Secret, (String, String)> {
-    let text = match source {
-        SecretSource::Environment(variable) => std::env::var(variable).map_err(|_| {
-            (format!("the environment has no `{variable}`"), "set it where the gateway is started".to_owned())
-        })?,
-        SecretSource::File(file) => {
-            let secret = PrivateFile::read(file)
-                .map_err(|error| (error.to_string(), "correct the file".to_owned()))?;
-            let lacks =
-                || (format!("`{}` does not exist", file.display()), "write the secret there".to_owned());
-            secret.ok_or_else(lacks)?.expose().trim().to_owned()
-        }
-    };
+    let text = credentials::secret(source)?.expose().to_owned();
     ringfence_sandbox::egress::Secret::new(Zeroizing::new(text))
         .map_err(|error| (error.to_string(), "correct the secret".to_owned()))
 }

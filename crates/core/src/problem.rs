@@ -8,6 +8,8 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
+    /// As the project says, and worth knowing.
+    Note,
     /// The project works; this is worth a look.
     Warn,
     /// The project does not load.
@@ -70,6 +72,12 @@ impl Problem {
     #[must_use]
     pub fn error(place: Place, what: impl Into<String>, instead: impl Into<String>) -> Self {
         Self { place, level: Level::Error, what: what.into(), instead: instead.into() }
+    }
+
+    /// What somebody who reviews the project wants to know.
+    #[must_use]
+    pub fn note(place: Place, what: impl Into<String>, instead: impl Into<String>) -> Self {
+        Self { place, level: Level::Note, what: what.into(), instead: instead.into() }
     }
 
     /// A problem that deserves a look.

@@ -11,7 +11,7 @@ use axum::{Json, Router};
 use ringfence_core::{Instant, Refusal, RefusalClass};
 use ringfence_identity::{ProofRule, challenge};
 use ringfence_mcp::{
-    Challenge, Content, NotRead, ResourceContents, ResourceDescription, Service, Settings, ToolCall,
+    Challenge, Content, NotRead, OpenUrl, ResourceContents, ResourceDescription, Service, Settings, ToolCall,
     ToolDescription, ToolResult,
 };
 use serde_json::json;
@@ -135,6 +135,10 @@ impl Service for AgentsDoor {
         match self.gateway.call(caller, asked, watch).await {
             Reply::Done { structured, text, artifacts } => Ok(done(structured, text, &artifacts)),
             Reply::Refused(refusal) => Ok(refused(&refusal)),
+            Reply::NeedsAccount { url, refusal } => {
+                let message = "connect your account, so that the agent can act there in your name".to_owned();
+                Ok(ToolResult { open_first: Some(OpenUrl { url, message }), ..refused(&refusal) })
+            }
             Reply::NeedsScope { scopes, .. } => Err(self.insufficient(&scopes)),
         }
     }
@@ -252,7 +256,7 @@ fn done(structured: serde_json::Value, text: String, artifacts: &[Handed]) -> To
         Handed::Image { mime_type, bytes } => Content::image(mime_type, bytes),
         Handed::Link(link) => Content::resource_link(&describe_link(link)),
     }));
-    ToolResult { content, structured: Some(structured), is_error: false }
+    ToolResult { content, structured: Some(structured), is_error: false, open_first: None }
 }
 
 fn refused(refusal: &Refusal) -> ToolResult {
@@ -260,5 +264,6 @@ fn refused(refusal: &Refusal) -> ToolResult {
         content: vec![Content::text(refusal.to_string())],
         structured: Some(Reply::refusal_json(refusal)),
         is_error: true,
+        open_first: None,
     }
 }

@@ -345,13 +345,16 @@ impl Inner {
             Ended::NeedsScopes(scopes, refusal) => {
                 (ClosingWord::Failed, Reply::NeedsScope { scopes, refusal })
             }
+            Ended::NeedsAccount(url, refusal) => (ClosingWord::Failed, Reply::NeedsAccount { url, refusal }),
             Ended::Unknown(refusal) => (ClosingWord::Unknown, Reply::Refused(refusal)),
         };
         let closing = Closing {
             ended,
             code: match &reply {
                 Reply::Done { .. } => None,
-                Reply::Refused(refusal) | Reply::NeedsScope { refusal, .. } => Some(refusal.code.to_owned()),
+                Reply::Refused(refusal)
+                | Reply::NeedsScope { refusal, .. }
+                | Reply::NeedsAccount { refusal, .. } => Some(refusal.code.to_owned()),
             },
             duration_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
             rows: outcome.used.rows,

@@ -19,6 +19,13 @@ pub enum Reply {
     },
     /// It may not, or could not, be done.
     Refused(Refusal),
+    /// The user has to connect an account first.
+    NeedsAccount {
+        /// Where.
+        url: String,
+        /// The refusal, as for any other reason.
+        refusal: Refusal,
+    },
     /// The token lacks scopes.
     NeedsScope {
         /// The scopes.

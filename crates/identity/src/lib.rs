@@ -5,20 +5,21 @@
 
 pub mod challenge;
 mod check;
+pub mod connect;
+pub mod credential;
 pub mod development;
 mod discovery;
 mod dpop;
-mod exchange;
 mod fetch;
 mod identify;
 mod introspect;
 mod keys;
+pub mod login;
 mod presented;
 mod verified;
 
 pub use check::{TokenCheck, TokenRefused, TokenRules, VerifiedToken};
 pub use dpop::ProofRefused;
-pub use exchange::{Exchange, ExchangeRefused, ExchangeSettings};
 pub use fetch::{BadUrl, Endpoint};
 pub use identify::{
     Application, Door, GroupsClaim, Identified, Identity, KnownAgents, ProofRule, TrustedIssuer,
@@ -27,5 +28,7 @@ pub use introspect::{Introspection, IntrospectionSettings};
 pub use keys::{KeySource, KeyTimes, SigningAlgorithm};
 pub use presented::{BadHeader, Presented, Scheme, bearer, credentials, is_token_in_query};
 
+#[cfg(test)]
+mod for_tests;
 #[cfg(test)]
 mod tests;

@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use ringfence_core::{Authorities, Instant, Secret};
+use ringfence_core::{Authorities, Instant, Run, Secret, SystemName};
 use serde_json::{Map, Value, json};
 
+use crate::credential::{ClientSettings, Exchange, ExchangeSettings, Target, Wanted};
 use crate::development::{Issuer, IssuerSettings, Minting, User, new_key, router};
-use crate::{Door, Endpoint, Exchange, ExchangeSettings, GroupsClaim, Identity, KnownAgents, TokenRefused};
+use crate::{Door, Endpoint, GroupsClaim, Identity, KnownAgents, TokenRefused, for_tests};
 
 const NOW: Instant = Instant(1_800_000_000_000);
 const AUDIENCE: &str = "http://127.0.0.1:8787/mcp";
@@ -258,42 +259,6 @@ async fn answering(answer: Value, after: std::time::Duration) -> (String, tokio:
 }
 
 #[tokio::test]
-async fn an_exchange_that_gives_something_else_than_was_asked_for_is_refused() {
-    let sound = json!({
-        "access_token": "downstream", "token_type": "Bearer", "expires_in": 60, "scope": "edit",
-        "issued_token_type": "urn:ietf:params:oauth:token-type:access_token"
-    });
-    let exchanged = async |changed: &str, value: Value| {
-        let mut answer = sound.clone();
-        answer[changed] = value;
-        let (url, serving) = answering(answer, std::time::Duration::ZERO).await;
-        let settings = ExchangeSettings {
-            token_endpoint: Endpoint::new(&url).unwrap(),
-            client_id: "gateway".into(),
-            client_secret: Secret::new("secret".into()),
-            audience: "https://tickets".into(),
-            scopes: vec!["edit".into()],
-        };
-        let exchange = Exchange::new(settings).unwrap();
-        let token = exchange.token_for(&Secret::new("subject".into()), NOW).await;
-        serving.abort();
-        token.map(|token| token.expose().to_owned()).map_err(|error| error.to_string())
-    };
-    assert_eq!(exchanged("more", Value::Null).await, Ok("downstream".into()), "the control");
-    for (changed, value, said) in [
-        ("scope", json!("edit admin"), "scopes that were not asked for"),
-        ("scope", json!(["edit", "admin"]), "its scope is not a text"),
-        ("access_token", json!("subject"), "the user's own token"),
-        ("access_token", json!(""), "no token"),
-        ("issued_token_type", json!("urn:ietf:params:oauth:token-type:id_token"), "not an access token"),
-        ("token_type", json!("N_A"), "not a bearer token"),
-    ] {
-        let refused = exchanged(changed, value).await.unwrap_err();
-        assert!(refused.contains(said), "{changed}: {refused}");
-    }
-}
-
-#[tokio::test]
 async fn an_unknown_key_name_does_not_hold_up_those_who_have_a_known_one() {
     let key = new_key().unwrap();
     let issuer = Issuer::new(&key, settings("127.0.0.1:8789")).unwrap();
@@ -335,6 +300,10 @@ fn the_development_issuer_refuses_to_listen_beyond_loopback() {
     assert!(refused.to_string().contains("loopback alone"), "{refused}");
 }
 
+fn wanted<'a>(run: &'a Run, system: &'a SystemName, token: &'a Secret, now: Instant) -> Wanted<'a> {
+    Wanted { run, subject_token: Some(token), system, scopes: None, now }
+}
+
 #[tokio::test]
 async fn an_exchange_gives_a_token_in_the_users_name_for_one_system_alone() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -342,43 +311,47 @@ async fn an_exchange_gives_a_token_in_the_users_name_for_one_system_alone() {
     let issuer = Arc::new(Issuer::new(&new_key().unwrap(), settings(&listen.to_string())).unwrap());
     let serving = tokio::spawn(axum::serve(listener, router(issuer.clone(), || NOW)).into_future());
     let exchange = |audience: &str, scope: &str, secret: Secret| {
-        Exchange::new(ExchangeSettings {
+        let client = ClientSettings {
             token_endpoint: Endpoint::new(&format!("http://{listen}/token")).unwrap(),
             client_id: crate::development::GATEWAY_CLIENT.into(),
-            client_secret: secret,
-            audience: audience.into(),
-            scopes: vec![scope.into()],
-        })
-        .unwrap()
+            client_secret: Some(secret),
+        };
+        let (target, scopes) = (Target::Audience(audience.into()), vec![scope.into()]);
+        Exchange::new(ExchangeSettings { client, target, scopes, act_required: false }).unwrap()
     };
+    let (run, system) = (for_tests::run("bob"), for_tests::system("tickets"));
     let subject = issuer.mint(minting(), NOW).ok().unwrap();
     let tickets = exchange("https://tickets", "edit", issuer.gateway_secret());
-    let token = tickets.token_for(&subject, NOW).await.ok().unwrap();
+    let token = tickets.token_for(wanted(&run, &system, &subject, NOW)).await.ok().unwrap();
     let claims = issuer.check("https://tickets").unwrap().check(&token, NOW).await.unwrap().claims;
     assert_eq!(
         (&claims["sub"], &claims["act"]["act"]["sub"], &claims["tenant"]),
         (&json!("bob"), &json!("cli"), &json!("acme"))
     );
     assert!(token.expose() != subject.expose());
-    assert_eq!(tickets.token_for(&subject, NOW).await.ok().unwrap().expose(), token.expose(), "kept");
+    assert_eq!(
+        tickets.token_for(wanted(&run, &system, &subject, NOW)).await.ok().unwrap().expose(),
+        token.expose(),
+        "kept"
+    );
     let later = Instant(NOW.0 + 55_000);
     assert_ne!(
-        tickets.token_for(&subject, later).await.ok().unwrap().expose(),
+        tickets.token_for(wanted(&run, &system, &subject, later)).await.ok().unwrap().expose(),
         token.expose(),
         "not beyond its life"
     );
 
     let refused = async |exchange: Exchange, subject: &Secret| {
-        exchange.token_for(subject, NOW).await.err().map(|error| error.to_string())
+        exchange.token_for(wanted(&run, &system, subject, NOW)).await.err().map(|error| error.to_string())
     };
-    let said = |code: &str| Some(format!("the issuer refused the exchange: {code}"));
+    let said = |code: &str| Some(format!("the issuer refused: {code}"));
     assert_eq!(
         refused(exchange("https://other", "edit", issuer.gateway_secret()), &subject).await,
         said("invalid_target")
     );
     assert_eq!(
         refused(exchange("https://tickets", "admin", issuer.gateway_secret()), &subject).await,
-        Some("the issuer does not give the scopes `admin` for this token".into())
+        Some("the issuer does not give the scopes `admin` for this user".into())
     );
     assert_eq!(
         refused(exchange("https://tickets", "edit", Secret::new("guess".into())), &subject).await,

@@ -19,7 +19,7 @@ mod watch;
 pub use revision::Revision;
 pub use server::{Settings, router};
 pub use service::{
-    Challenge, Content, NotRead, ResourceContents, ResourceDescription, Service, ToolCall, ToolDescription,
-    ToolResult,
+    Challenge, Content, NotRead, OpenUrl, ResourceContents, ResourceDescription, Service, ToolCall,
+    ToolDescription, ToolResult,
 };
 pub use watch::Watch;

@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use crate::Revision;
+use crate::{OpenUrl, Revision};
 
 /// A message from a client.
 #[derive(Debug)]
@@ -108,6 +108,14 @@ impl RpcError {
             Revision::V2025 => Self::new(StatusCode::OK, -32002, message),
             Revision::V2026 => Self::invalid_params(message),
         }
+    }
+
+    /// The user has to open a page first (2025-11-25, elicitation). The id tells two questions apart, and a page is its own.
+    pub(crate) fn open_first(open: &OpenUrl) -> Self {
+        let OpenUrl { url, message } = open;
+        let question = json!({ "mode": "url", "elicitationId": url, "url": url, "message": message });
+        let error = Self::new(StatusCode::OK, -32042, message.as_str());
+        Self { data: Some(json!({ "elicitations": [question] })), ..error }
     }
 
     pub(crate) fn internal(message: impl Into<String>) -> Self {

@@ -100,6 +100,17 @@ pub struct ToolResult {
     pub structured: Option<Value>,
     /// Whether it failed.
     pub is_error: bool,
+    /// What the user is asked to open first, where the client can do that; the rest of the result is for clients that cannot.
+    pub open_first: Option<OpenUrl>,
+}
+
+/// A page that the user has to open outside, before the call can be done (URL mode elicitation in both revisions).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OpenUrl {
+    /// Where it is.
+    pub url: String,
+    /// Why, for the user.
+    pub message: String,
 }
 
 impl ToolResult {

@@ -82,7 +82,12 @@ impl Service for Scripted {
             }
             _ => {}
         }
-        Ok(ToolResult { content: vec![Content::text("done")], structured: None, is_error: false })
+        Ok(ToolResult {
+            content: vec![Content::text("done")],
+            structured: None,
+            is_error: false,
+            open_first: None,
+        })
     }
 
     fn owner(&self, caller: &String) -> String {

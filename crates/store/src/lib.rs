@@ -1,4 +1,5 @@
-//! What is kept on disk: the journal, append-only and tamper-evident, and the runs.
+//! What is kept on disk: the journal, append-only and tamper-evident; the runs; and, sealed, the accounts that
+//! users have connected.
 //!
 //! Each entry hashes its predecessor and is tagged with the journal's key, and a signed head is kept apart. Only [`Journal::record`] turns a permit into a ticket.
 
@@ -6,6 +7,7 @@ mod chain;
 mod counts;
 mod database;
 mod entry;
+mod grants;
 mod head;
 mod head_file;
 mod journal;
@@ -15,6 +17,7 @@ mod verify;
 mod writer;
 
 pub use entry::{ArtifactRead, Closing, ClosingWord, RefusedCall};
+pub use grants::{GrantOwner, Grants, GrantsRefused, ListedGrant, SealedGrant};
 pub use head::{Head, HeadKey, HeadRefused, new_key};
 pub use journal::{Journal, JournalRefused, JournalSettings, NotRecorded, Role, Unreadable};
 pub use read::{Filter, Shown, read};

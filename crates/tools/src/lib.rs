@@ -10,7 +10,7 @@ mod systems;
 mod turns;
 mod watch;
 
-pub use http::{Credential, HttpSettings};
+pub use http::HttpSettings;
 pub use outcome::{Artifact, Ended, Outcome, Output, Used};
 pub use program::SandboxSettings;
 pub use run::run;

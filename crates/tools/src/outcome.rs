@@ -21,6 +21,8 @@ pub enum Ended {
     Failed(Refusal),
     /// It was not done: the user's token lacks these scopes.
     NeedsScopes(Vec<String>, Refusal),
+    /// It was not done: the user has to connect an account first, under this link.
+    NeedsAccount(String, Refusal),
     /// It may have been done: the connection broke after the request had left.
     Unknown(Refusal),
 }

@@ -68,11 +68,13 @@ impl Systems {
 }
 
 impl Systems {
-    /// Destroys whatever a run that has ended keeps in any system: the sandbox of its session.
+    /// Destroys whatever a run that has ended keeps in any system: the sandbox of its session, its credentials.
     pub fn end_run(&self, run: &RunId) {
         for system in self.systems.values() {
-            if let System::Sandbox(sandbox) = system {
-                sandbox.end_run(run);
+            match system {
+                System::Sandbox(sandbox) => sandbox.end_run(run),
+                System::Http(http) => http.end_run(run),
+                System::Sqlite(_) => {}
             }
         }
     }

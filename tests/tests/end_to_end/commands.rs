@@ -11,7 +11,10 @@ const READ: &str = "get_user_monthly_metrics";
 fn a_fresh_project_is_in_order_and_works_as_it_stands() {
     let project = Project::new();
     let checked = ringfence(&["check", project.path(), "--json"]);
-    assert_eq!((checked.code, checked.json()), (0, json!({ "errors": 0, "warnings": 0, "problems": [] })));
+    assert_eq!(
+        (checked.code, checked.json()),
+        (0, json!({ "errors": 0, "warnings": 0, "notes": 0, "problems": [] }))
+    );
     let read = project.call("bob", READ, &["user_id=u-1", "month=2026-10"]);
     let rows =
         json!([{ "metric_name": "conversion", "value": 0.37 }, { "metric_name": "sessions", "value": 21.0 }]);

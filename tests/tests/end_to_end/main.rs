@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod commands;
+mod credentials;
 mod demo;
 mod identity;
 mod programs;

@@ -39,7 +39,7 @@ pub(crate) async fn run(asking: Asking) -> Result<ExitCode, Failure> {
     checked.rehearse(&addresses).await?;
     let issuer = development_issuer(&checked, &addresses)?;
     let headers = authorization(&checked, &addresses, &issuer, &asking.user)?;
-    let systems = checked.open_systems(Some(&issuer));
+    let systems = checked.open_systems(Some(&issuer), &addresses);
     let gateway = checked.assemble(systems, Some(&issuer), &addresses, Role::Visitor)?;
     let stop = CancellationToken::new();
     let answering = answer_exchanges(issuer, &addresses, &stop).await;
@@ -136,10 +136,14 @@ fn show(reply: &Reply, as_json: bool) -> ExitCode {
             Some(stdout) => show_program(stdout, structured),
             None => anstream::println!("{text}"),
         },
-        Reply::Refused(refusal) | Reply::NeedsScope { refusal, .. } if as_json => {
+        Reply::Refused(refusal) | Reply::NeedsScope { refusal, .. } | Reply::NeedsAccount { refusal, .. }
+            if as_json =>
+        {
             print::json(&Reply::refusal_json(refusal));
         }
-        Reply::Refused(refusal) | Reply::NeedsScope { refusal, .. } => show_refusal(refusal),
+        Reply::Refused(refusal) | Reply::NeedsScope { refusal, .. } | Reply::NeedsAccount { refusal, .. } => {
+            show_refusal(refusal);
+        }
     }
     verdict(matches!(reply, Reply::Done { .. }))
 }

@@ -22,18 +22,22 @@ pub(crate) fn run(dir: &Path, as_json: bool) -> Result<ExitCode, Failure> {
         Err(_) if checked.project.has_errors() => None,
         made => made?,
     };
-    let _proved = checked.open_systems(issuer.as_ref());
+    let _proved = checked.open_systems(issuer.as_ref(), &Addresses::declared(&checked.project));
     check_keys(&mut checked.project);
     let problems = &checked.project.problems;
-    let errors = problems.iter().filter(|problem| problem.level == Level::Error).count();
+    let of = |level| problems.iter().filter(|problem| problem.level == level).count();
+    let (errors, warnings, notes) = (of(Level::Error), of(Level::Warn), of(Level::Note));
     if as_json {
-        print::json(&json!({ "errors": errors, "warnings": problems.len() - errors, "problems": problems }));
+        print::json(&json!({ "errors": errors, "warnings": warnings, "notes": notes, "problems": problems }));
         return Ok(verdict(errors == 0));
     }
     for problem in problems {
         print::problem(dir, problem);
     }
-    let warnings = count(problems.len() - errors, "warning");
+    let warnings = match notes {
+        0 => count(warnings, "warning"),
+        _ => format!("{}, {}", count(warnings, "warning"), count(notes, "note")),
+    };
     if errors > 0 {
         anstream::eprintln!("{}: {}, {warnings}", "not in order".red().bold(), count(errors, "error"));
     } else {

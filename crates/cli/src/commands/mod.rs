@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod accounts;
 mod call;
 mod check;
 mod doctor;
@@ -54,6 +55,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             on_runtime(runs::run(command))
         }
         Command::Journal(command) => journal::run(command),
+        Command::Accounts(command) => accounts::run(command),
         Command::Demo { json, keep } => {
             demo::with_canary()?;
             log("off", LogFormat::Text);

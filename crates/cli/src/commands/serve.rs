@@ -6,9 +6,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use axum::http::{HeaderMap, HeaderValue, header};
 use ringfence_core::Level;
 use ringfence_gateway::Gateway;
+use ringfence_identity::connect::{self, ConnectSettings};
+use ringfence_identity::credential::Accounts;
 use ringfence_identity::development;
+use ringfence_identity::login::CodeClient;
 use ringfence_store::Role;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,10 +21,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::failure::Failure;
-use crate::http_server;
-use crate::keys;
 use crate::project::Project;
 use crate::wiring::{self, Addresses, Checked};
+use crate::{credentials, http_server, keys};
 
 /// How long connections have to end once every call has.
 const CONNECTIONS_GRACE: Duration = Duration::from_secs(5);
@@ -66,6 +70,46 @@ pub(crate) async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, 
     })
 }
 
+/// The pages where users connect accounts, before there is a gateway.
+struct Connecting {
+    accounts: Arc<Accounts>,
+    login: CodeClient,
+    base: String,
+    hosts: Vec<String>,
+}
+
+impl Connecting {
+    /// None where no system has accounts.
+    fn of(
+        checked: &Checked,
+        issuer: Option<&development::Issuer>,
+        addresses: &Addresses,
+    ) -> Result<Option<Self>, Failure> {
+        let Some(accounts) = checked.accounts.clone() else { return Ok(None) };
+        let base = wiring::peoples_audience(&checked.project, addresses);
+        let login = credentials::login(&checked.project, issuer, base.clone())?;
+        let hosts = wiring::peoples_settings(&checked.project, addresses).hosts;
+        Ok(Some(Self { accounts, login, base, hosts }))
+    }
+
+    /// Whoever logs in there is verified as at the rest of the people's door.
+    fn router(self, gateway: &Gateway) -> Router {
+        let Self { accounts, login, base, hosts } = self;
+        let gateway = gateway.clone();
+        let person: connect::Person = Arc::new(move |token| {
+            let gateway = gateway.clone();
+            Box::pin(async move {
+                let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose())).ok()?;
+                value.set_sensitive(true);
+                let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
+                let person = gateway.person(&headers).await.ok()?.principal;
+                Some((person.issuer().to_owned(), person.subject().to_owned()))
+            })
+        });
+        connect::router(ConnectSettings { accounts, login, person, base, hosts, now: wiring::now })
+    }
+}
+
 /// A gateway that answers.
 pub(crate) struct Serving {
     pub(crate) gateway: Gateway,
@@ -85,15 +129,19 @@ impl Serving {
                 .map(Arc::new),
             None => None,
         };
-        let systems = checked.open_systems(issuer.as_deref());
+        let systems = checked.open_systems(issuer.as_deref(), &addresses);
         wiring::attack_sandboxes(&checked.project, &systems).await?;
         let agents = wiring::agents_settings(&checked.project, &addresses);
         let people = wiring::peoples_settings(&checked.project, &addresses);
+        let connecting = Connecting::of(&checked, issuer.as_deref(), &addresses)?;
         let gateway = checked.assemble(systems, issuer.as_deref(), &addresses, Role::Server)?;
         let (stop, listeners) = (CancellationToken::new(), TaskTracker::new());
         let agents_door = ringfence_gateway::agents_door(&gateway, &agents);
         listeners.spawn(http_server::serve(doors.agents, agents_door, stop.clone()));
-        let peoples_door = ringfence_console::peoples_door(&gateway, people);
+        let mut peoples_door = ringfence_console::peoples_door(&gateway, people);
+        if let Some(connecting) = connecting {
+            peoples_door = peoples_door.merge(connecting.router(&gateway));
+        }
         listeners.spawn(http_server::serve(doors.people, peoples_door, stop.clone()));
         if let (Some(issuer), Some(listener)) = (&issuer, doors.issuer) {
             let router = development::router(issuer.clone(), wiring::now);

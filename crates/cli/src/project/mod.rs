@@ -1,6 +1,7 @@
 //! A project on disk: `ringfence.toml`, the users file, the tool files and the policies, read and checked as one.
 
 mod agents;
+mod credential;
 mod host;
 mod identity;
 mod issuers;
@@ -21,13 +22,14 @@ use ringfence_gateway::RunLimits;
 use ringfence_identity::KnownAgents;
 use toml::Spanned;
 
+pub(crate) use credential::{ClientDeclaration, CredentialDeclaration, CredentialWay, LoginDeclaration};
 pub(crate) use host::{HostDeclaration, HostProject};
 pub(crate) use identity::{IdentityDeclaration, IssuerSource};
 pub(crate) use issuers::IssuerDeclaration;
 pub(crate) use remote::RemoteDeclaration;
 pub(crate) use sandbox::{SandboxDeclaration, SecretSource};
 pub(crate) use server::Server;
-pub(crate) use systems::{ExchangeDeclaration, System, SystemDeclaration, exchange_audiences};
+pub(crate) use systems::{System, SystemDeclaration, exchange_audiences};
 
 use crate::failure::Failure;
 
@@ -46,6 +48,10 @@ pub(crate) struct Project {
     /// Who may start runs, by their OAuth clients, with the agents of each.
     pub(crate) applications: BTreeMap<AgentId, BTreeSet<AgentId>>,
     pub(crate) run_limits: RunLimits,
+    /// The gateway's own client at the issuer, for people's browsers.
+    pub(crate) login: Option<LoginDeclaration>,
+    /// Seals the accounts that users connect.
+    pub(crate) accounts_key: Option<SecretSource>,
     pub(crate) systems: BTreeMap<SystemName, System>,
     pub(crate) tool_files: Vec<TextFile>,
     pub(crate) policy_files: Vec<TextFile>,
@@ -77,6 +83,9 @@ impl Project {
         let journal = journal(folder, root.as_mut(), &mut problems);
         let applications = runs::applications(root.as_mut(), &mut problems);
         let run_limits = runs::limits(root.as_mut(), &mut problems);
+        let login = section(root.as_mut(), "login", &mut problems)
+            .and_then(|table| credential::login(folder, table, &mut problems));
+        let accounts_key = accounts_key(folder, root.as_mut(), &mut problems);
         let systems = systems::systems(folder, root.as_mut(), &mut problems);
         if let Some(root) = root {
             root.finish(&mut problems);
@@ -90,6 +99,8 @@ impl Project {
             journal,
             applications,
             run_limits,
+            login,
+            accounts_key,
             systems,
             tool_files: texts(folder, "tools", "toml", &mut problems)?,
             policy_files: texts(folder, "policies", "cedar", &mut problems)?,
@@ -180,6 +191,17 @@ fn section<'a>(
 ) -> Option<Table<'a>> {
     let root = root?;
     root.has(name).then(|| root.table(name, problems)).flatten()
+}
+
+fn accounts_key(
+    folder: &Path,
+    root: Option<&mut Table<'_>>,
+    problems: &mut Vec<Problem>,
+) -> Option<SecretSource> {
+    let mut table = section(root, "accounts", problems)?;
+    let key = credential::secret_source(folder, &mut table, "key", problems);
+    table.finish(problems);
+    key
 }
 
 fn journal(folder: &Path, root: Option<&mut Table<'_>>, problems: &mut Vec<Problem>) -> JournalDeclaration {

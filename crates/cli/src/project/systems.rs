@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use ringfence_actions::SystemKind;
 use ringfence_actions::file::Table;
 use ringfence_core::{Place, Problem, SystemName};
-use toml::Spanned;
 use url::Url;
 
+use super::credential::{self, CredentialDeclaration, CredentialWay};
 use super::sandbox::{self, SandboxDeclaration};
 use super::section;
 use super::server::is_loopback;
@@ -28,18 +28,8 @@ impl System {
 
 pub(crate) enum SystemDeclaration {
     Sqlite { path: PathBuf },
-    Http { base_url: Url, exchange: Option<ExchangeDeclaration> },
+    Http { base_url: Url, credential: Option<Box<CredentialDeclaration>> },
     Sandbox(Box<SandboxDeclaration>),
-}
-
-#[derive(Clone)]
-pub(crate) struct ExchangeDeclaration {
-    pub(crate) audience: String,
-    pub(crate) scopes: Vec<String>,
-    /// The gateway's own client at the issuer; the development issuer makes one.
-    pub(crate) client_id: Option<String>,
-    pub(crate) client_secret_file: Option<PathBuf>,
-    pub(crate) token_endpoint: Option<String>,
 }
 
 impl SystemDeclaration {
@@ -98,8 +88,7 @@ fn system(folder: &Path, mut table: Table<'_>, problems: &mut Vec<Problem>) -> O
 
 fn http(folder: &Path, table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Option<SystemDeclaration> {
     let base = table.require::<String>("base-url", problems);
-    let credential = table.has("credential").then(|| table.table("credential", problems)).flatten();
-    let exchange = credential.and_then(|credential| exchange(folder, credential, problems));
+    let credential = credential::credential(folder, table, problems).map(Box::new);
     let base = base?;
     let parsed = Url::parse(base.get_ref()).ok();
     let sound = |url: &Url| {
@@ -115,35 +104,7 @@ fn http(folder: &Path, table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Op
         let instead = "write `https://HOST`, without user, query or fragment; `http` is for loopback alone";
         problems.push(Problem::error(table.place_of(&base), what, instead));
     }
-    Some(SystemDeclaration::Http { base_url: base_url?, exchange })
-}
-
-fn exchange(
-    folder: &Path,
-    mut credential: Table<'_>,
-    problems: &mut Vec<Problem>,
-) -> Option<ExchangeDeclaration> {
-    if !credential.has("exchange") {
-        let instead = "write `credential = { exchange = { audience = \"https://…\" } }`";
-        problems.push(Problem::error(credential.place(), "`credential` names no way to get one", instead));
-        return None;
-    }
-    let mut exchange = credential.table("exchange", problems)?;
-    credential.finish(problems);
-    let audience = exchange.require::<String>("audience", problems);
-    let mut optional = |key: &'static str| exchange.take::<String>(key, problems).map(Spanned::into_inner);
-    let client_id = optional("client-id");
-    let client_secret_file = optional("client-secret-file").map(|file| folder.join(file));
-    let token_endpoint = optional("token-endpoint");
-    let scopes = exchange.take::<Vec<String>>("scopes", problems).map(Spanned::into_inner);
-    exchange.finish(problems);
-    Some(ExchangeDeclaration {
-        audience: audience?.into_inner(),
-        scopes: scopes.unwrap_or_default(),
-        client_id,
-        client_secret_file,
-        token_endpoint,
-    })
+    Some(SystemDeclaration::Http { base_url: base_url?, credential })
 }
 
 /// The audiences that the gateway exchanges tokens for, with the scopes that each may carry.
@@ -152,8 +113,11 @@ pub(crate) fn exchange_audiences(
 ) -> BTreeMap<String, BTreeSet<String>> {
     let mut audiences: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for system in systems.values() {
-        if let SystemDeclaration::Http { exchange: Some(exchange), .. } = &system.declaration {
-            audiences.entry(exchange.audience.clone()).or_default().extend(exchange.scopes.iter().cloned());
+        let SystemDeclaration::Http { credential: Some(declared), .. } = &system.declaration else {
+            continue;
+        };
+        if let CredentialWay::Exchange { target, scopes, .. } = &declared.way {
+            audiences.entry(target.name().to_owned()).or_default().extend(scopes.iter().cloned());
         }
     }
     audiences

@@ -260,5 +260,6 @@ pub fn new_key() -> Option<Secret> {
 
 fn gateway_secret(key: &[u8]) -> Secret {
     let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-    Secret::new(STANDARD.encode(hmac::sign(&key, b"the gateway's client secret")))
+    // Of letters that stand for themselves in a form, as RFC 6749 §2.3.1 wants a client's secret written.
+    Secret::new(hex::encode(hmac::sign(&key, b"the gateway's client secret")))
 }

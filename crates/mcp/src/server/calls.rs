@@ -7,17 +7,17 @@ use std::sync::Arc;
 use axum::response::Response;
 use serde_json::{Map, Value};
 
-use super::door::{Answer, Reply, challenge, error};
-use super::{Server, stream};
+use super::door::{Answer, Reply, error};
+use super::{Server, elicitation, stream};
 use crate::message::{RpcError, is_id};
 use crate::watch::Progress;
-use crate::{Challenge, Revision, Service, ToolCall, ToolResult, Watch};
+use crate::{Revision, Service, ToolCall, Watch};
 
 /// The longest token of a progress: it stands in each message.
 const TOKEN_BYTES_MAX: usize = 256;
 
 /// A call under way.
-pub(super) type Calling = Pin<Box<dyn Future<Output = Result<ToolResult, Challenge>> + Send>>;
+pub(super) type Calling = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// Calls a tool. Whatever is known before the call says something is answered as any other request is, refusals among it.
 /// The call is cancelled when this, or the body of its response, is dropped.
@@ -28,6 +28,8 @@ pub(super) async fn answer<S: Service>(
     accepts_events: bool,
     reply: Reply,
 ) -> Response {
+    let owner = server.service.owner(&caller);
+    let may_be_asked = server.openers.may_be_asked(&owner, reply.revision, &params);
     let (call, token) = match read(params) {
         Ok((call, token)) => (call, token.filter(|_| accepts_events)),
         Err(refused) => return error(&refused, &reply.id),
@@ -35,20 +37,22 @@ pub(super) async fn answer<S: Service>(
     let progress = token.is_some().then(|| Arc::new(Progress::default()));
     let (watch, hang_up) = Watch::guarded(progress.clone());
     let entry = if reply.revision == Revision::V2025 {
-        let owner = server.service.owner(&caller);
         server.under_way.enter(owner, reply.id.clone(), watch.cancellation().clone())
     } else {
         None
     };
-    let service = server.service.clone();
+    let (service, revision) = (server.service.clone(), reply.revision);
     let mut calling: Calling = Box::pin(async move {
         let _entry = entry;
-        service.call(caller, call, watch).await
+        match service.call(caller, call, watch).await {
+            Ok(result) => elicitation::answer(&result, revision, may_be_asked),
+            Err(refused) => Answer::Challenge(refused),
+        }
     });
-    let (Some(progress), Some(token)) = (progress, token) else { return plain(calling.await, &reply) };
+    let (Some(progress), Some(token)) = (progress, token) else { return reply.with(calling.await) };
     tokio::select! {
         biased;
-        ended = &mut calling => plain(ended, &reply),
+        ended = &mut calling => reply.with(ended),
         () = poll_fn(|reading| progress.poll_said(reading)) => {
             stream::respond(stream::Events::new(calling, progress, token, reply, hang_up))
         }
@@ -59,13 +63,6 @@ pub(super) async fn answer<S: Service>(
 pub(super) fn cancel<S: Service>(server: &Server<S>, caller: &S::Caller, params: &Map<String, Value>) {
     if let Some(id) = params.get("requestId").filter(|id| is_id(id)) {
         server.under_way.cancel(&server.service.owner(caller), id);
-    }
-}
-
-fn plain(ended: Result<ToolResult, Challenge>, reply: &Reply) -> Response {
-    match ended {
-        Ok(result) => reply.with(Answer::Result(result.to_json())),
-        Err(refused) => challenge(refused),
     }
 }
 

@@ -159,7 +159,7 @@ impl Reply {
     /// The message of a result.
     pub(super) fn message(&self, mut result: Map<String, Value>) -> Value {
         if self.revision == Revision::V2026 {
-            result.insert("resultType".into(), "complete".into());
+            result.entry("resultType").or_insert_with(|| "complete".into());
         }
         json!({ "jsonrpc": "2.0", "id": self.id, "result": result })
     }

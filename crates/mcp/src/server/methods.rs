@@ -18,7 +18,10 @@ pub(super) async fn answer<S: Service>(
     params: Map<String, Value>,
 ) -> Answer {
     match (revision, method) {
-        (Revision::V2025, "initialize") => Answer::Result(initialize(server)),
+        (Revision::V2025, "initialize") => {
+            server.openers.note(server.service.owner(&caller), &params);
+            Answer::Result(initialize(server))
+        }
         (Revision::V2025, "ping") => Answer::Result(Map::new()),
         (Revision::V2026, "server/discover") => Answer::Result(discover(server)),
         (_, "tools/list") => list(server, &caller, revision, &params).await,

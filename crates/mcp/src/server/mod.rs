@@ -4,6 +4,7 @@ mod agreement;
 mod calls;
 mod contents;
 mod door;
+mod elicitation;
 mod methods;
 mod page;
 mod resources;
@@ -19,6 +20,7 @@ use axum::routing::post;
 
 use crate::Service;
 use crate::json::Limits;
+use elicitation::Openers;
 use under_way::UnderWay;
 
 /// What a server is set to.
@@ -63,11 +65,13 @@ pub(crate) struct Server<S> {
     pub(crate) service: Arc<S>,
     pub(crate) settings: Settings,
     under_way: Arc<UnderWay>,
+    openers: Openers,
 }
 
 /// The route `/mcp`. Only `POST` is answered: there are no sessions to end and no stream to open.
 pub fn router<S: Service>(service: Arc<S>, settings: Settings) -> Router {
-    let server = Arc::new(Server { service, settings, under_way: Arc::default() });
+    let server =
+        Arc::new(Server { service, settings, under_way: Arc::default(), openers: Openers::default() });
     let answer =
         async |State(server): State<Arc<Server<S>>>, request: Request| door::answer(&server, request).await;
     Router::new().route("/mcp", post(answer)).with_state(server)

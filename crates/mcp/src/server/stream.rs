@@ -15,11 +15,10 @@ use tokio::time::Sleep;
 use tokio_util::sync::DropGuard;
 
 use super::calls::Calling;
-use super::door::Reply;
+use super::door::{Answer, Reply};
 use crate::message::RpcError;
 use crate::sse::event;
 use crate::watch::{Progress, Said};
-use crate::{Challenge, ToolResult};
 
 /// Between two messages of progress; what is said meanwhile is joined. The result does not wait for it.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -53,11 +52,12 @@ impl Events {
         event(&json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": params }))
     }
 
-    fn ended(&self, ended: Result<ToolResult, Challenge>) -> String {
+    fn ended(&self, ended: Answer) -> String {
         match ended {
-            Ok(result) => event(&self.reply.message(result.to_json())),
+            Answer::Result(result) => event(&self.reply.message(result)),
+            Answer::Error(error) => event(&error.to_json(&self.reply.id)),
             // The status has been sent. No service challenges a call that it has begun.
-            Err(refused) => event(&RpcError::internal(refused.message).to_json(&self.reply.id)),
+            Answer::Challenge(refused) => event(&RpcError::internal(refused.message).to_json(&self.reply.id)),
         }
     }
 

@@ -40,6 +40,7 @@ pub use meter::Totals;
 pub use passage::Outside;
 pub use resolve::{Resolver, SystemResolver};
 pub use rules::{Problems, Rules};
+pub use search::Finder;
 pub use secret::{NotASecret, Secret};
 pub use serve::{Egress, Listeners, NotServed, serve};
 pub use trust::{NoAuthority, Trust};

@@ -160,6 +160,32 @@ impl Needle {
     }
 }
 
+/// Finds secrets in texts that are whole: plain, in hexadecimal, percent-encoded, escaped, and in base64 at each alignment.
+#[derive(Clone, Debug)]
+pub struct Finder(Arc<Needles>);
+
+impl Finder {
+    /// Finds these.
+    #[must_use]
+    pub fn of<'v>(secrets: impl Iterator<Item = &'v str>) -> Self {
+        Self(Arc::new(Needles::of(secrets)))
+    }
+
+    /// Whether any of them is in this text.
+    #[must_use]
+    pub fn finds(&self, text: &[u8]) -> bool {
+        self.0.are_in(text)
+    }
+
+    /// The text with asterisks in place of each; `None` where there is none.
+    #[must_use]
+    pub fn blotted(&self, text: &str) -> Option<String> {
+        let (mut search, mut out) = (Search::new(&self.0), Vec::with_capacity(text.len()));
+        let found = search.pass(text.as_bytes(), Last::Yes, &mut out);
+        found.then(|| String::from_utf8_lossy(&out).into_owned())
+    }
+}
+
 /// Whether more can follow.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(crate) enum Last {
@@ -280,6 +306,17 @@ mod tests {
                 assert_eq!(out.len(), text.len());
             }
         }
+    }
+
+    #[test]
+    fn a_whole_text_is_blotted_or_left_alone() {
+        let finder = Finder::of(std::iter::once(SECRET));
+        for spelling in spellings() {
+            let blotted = finder.blotted(&format!("Zoë said {spelling}.")).unwrap();
+            assert!(blotted.starts_with("Zoë said ") && blotted.contains("********"), "{blotted}");
+            assert!(!finder.finds(blotted.as_bytes()), "{blotted}");
+        }
+        assert_eq!(finder.blotted("Zoë said nothing."), None);
     }
 
     #[test]

@@ -2,19 +2,18 @@
 
 use reqwest::{Response, StatusCode};
 use ringfence_actions::{HttpRequest, Tool};
-use ringfence_core::{Effect, Refusal, RefusalClass, Retry, Secret, Wall};
+use ringfence_core::{Effect, Refusal, RefusalClass, Retry, Wall};
+use ringfence_identity::credential::Held;
+use ringfence_sandbox::egress::Finder;
 use serde_json::{Map, Value as Json, json};
 
 use crate::Outcome;
-
-/// What stands in place of a secret that an upstream echoed.
-const REDACTED: &str = "[redacted]";
 
 pub(super) async fn read(
     response: Response,
     tool: &Tool,
     request: &HttpRequest,
-    credential: Option<&Secret>,
+    credential: Option<&Held>,
 ) -> Outcome {
     let status = response.status();
     if !status.is_success() {
@@ -41,7 +40,7 @@ pub(super) async fn read(
     };
     let (mut result, rows) = project(parsed, &request.returns, tool.limits().rows);
     if let Some(credential) = credential {
-        redact(&mut result, credential.expose());
+        redact(&mut result, &Finder::of(std::iter::once(credential.secret.expose())));
     }
     let bytes = result.to_string().len() as u64;
     Outcome::done(result, rows, bytes)
@@ -81,19 +80,28 @@ fn pick(item: Json, fields: &[String]) -> Json {
     Json::Object(picked.collect::<Map<_, _>>())
 }
 
-/// Replaces the secret wherever it stands in a text of the result, names of fields included.
-fn redact(value: &mut Json, secret: &str) {
+/// Blots the secret out wherever the system echoes it, in whatever spelling: texts, numbers, and names of fields.
+fn redact(value: &mut Json, secrets: &Finder) {
     match value {
-        Json::String(text) if text.contains(secret) => *text = text.replace(secret, REDACTED),
-        Json::Array(items) => items.iter_mut().for_each(|item| redact(item, secret)),
+        Json::String(text) => {
+            if let Some(blotted) = secrets.blotted(text) {
+                *text = blotted;
+            }
+        }
+        Json::Number(number) => {
+            if let Some(blotted) = secrets.blotted(&number.to_string()) {
+                *value = Json::String(blotted);
+            }
+        }
+        Json::Array(items) => items.iter_mut().for_each(|item| redact(item, secrets)),
         Json::Object(object) => {
             let fields = std::mem::take(object).into_iter().map(|(name, mut value)| {
-                redact(&mut value, secret);
-                (name.replace(secret, REDACTED), value)
+                redact(&mut value, secrets);
+                (secrets.blotted(&name).unwrap_or(name), value)
             });
             *object = fields.collect();
         }
-        _ => {}
+        Json::Bool(_) | Json::Null => {}
     }
 }
 
@@ -144,4 +152,31 @@ fn refused(status: StatusCode) -> Refusal {
 fn unreadable(why: &str) -> Refusal {
     let message = format!("the system could not be understood: {why}");
     Refusal::new("system_failed", RefusalClass::Upstream, Wall::System, Retry::Later, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+
+    #[test]
+    fn a_credential_is_blotted_out_of_texts_numbers_and_names_in_every_spelling() {
+        let secret = "9081726354-Token";
+        let encoded = STANDARD.encode(format!("x:{secret}"));
+        let percent: Vec<String> = secret.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let mut answer = json!({
+            "plain": format!("Bearer {secret}!"), "upper": secret.to_uppercase(), "base64": encoded,
+            "percent": percent.concat(), secret: [{ "deep": secret }], "fine": 12, "none": null
+        });
+        redact(&mut answer, &Finder::of([secret, "4111222233334444"].into_iter()));
+        let shown = answer.to_string();
+        assert!(!shown.to_lowercase().contains("token") && !shown.contains("%39"), "{shown}");
+        assert_eq!((&answer["plain"], &answer["fine"]), (&json!("Bearer ****************!"), &json!(12)));
+        assert_eq!(answer["****************"][0]["deep"], "****************");
+        let mut number = json!({ "card": 4_111_222_233_334_444_u64 });
+        redact(&mut number, &Finder::of(["4111222233334444"].into_iter()));
+        assert_eq!(number["card"], "****************");
+    }
 }

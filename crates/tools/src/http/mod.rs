@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use reqwest::redirect;
 use ringfence_actions::{HttpRequest, Tool};
-use ringfence_core::{Call, Effect, Refusal, RefusalClass, Retry, Secret, Wall};
-use ringfence_identity::{Exchange, ExchangeRefused};
+use ringfence_core::{Call, Effect, Refusal, RefusalClass, Retry, RunId, Secret, Wall};
+use ringfence_identity::credential::{Credential, Held, NoCredential, NotConnected, Wanted};
 use url::Url;
 
 use crate::outcome::Used;
@@ -19,16 +19,8 @@ use crate::{Ended, Outcome};
 pub struct HttpSettings {
     /// The origin, with a path prefix or without. Every request goes there and nowhere else.
     pub base_url: Url,
-    /// What the request carries.
-    pub credential: Credential,
-}
-
-/// What a request carries to prove in whose name it comes.
-pub enum Credential {
-    /// Nothing: the system is open to all.
-    None,
-    /// A token that the issuer makes from the principal's own, for this system alone (RFC 8693).
-    Exchange(Box<Exchange>),
+    /// What the request carries to prove in whose name it comes; nothing where the system is open to all.
+    pub credential: Option<Credential>,
 }
 
 pub(crate) struct Http {
@@ -61,7 +53,7 @@ impl Http {
         let Ok(url) = request::url(&self.settings.base_url, request, call.arguments()) else {
             return Outcome::failed(misfit());
         };
-        let credential = match self.credential(call, subject_token).await {
+        let credential = match self.credential(tool, call, subject_token).await {
             Ok(credential) => credential,
             Err(ended) => return Outcome { ended, used: Used::default() },
         };
@@ -74,41 +66,62 @@ impl Http {
         }
     }
 
-    /// Mints the credential for this principal and this system.
-    async fn credential(&self, call: &Call, subject_token: Option<&Secret>) -> Result<Option<Secret>, Ended> {
-        let Credential::Exchange(exchange) = &self.settings.credential else { return Ok(None) };
-        let subject_token = subject_token.ok_or_else(|| Ended::Failed(no_subject_token()))?;
-        let minted = exchange.token_for(subject_token, call.at()).await;
-        minted.map(Some).map_err(|error| {
-            tracing::warn!(%error, system = %call.system(), "no credential could be minted");
+    /// Drops the credentials of a run that has ended.
+    pub(crate) fn end_run(&self, run: &RunId) {
+        if let Some(credential) = &self.settings.credential {
+            credential.forget(run);
+        }
+    }
+
+    /// The credential for this principal, this system and this tool.
+    async fn credential(
+        &self,
+        tool: &Tool,
+        call: &Call,
+        subject_token: Option<&Secret>,
+    ) -> Result<Option<Held>, Ended> {
+        let Some(credential) = &self.settings.credential else { return Ok(None) };
+        let (run, system, scopes, now) = (call.run(), call.system(), tool.scopes(), call.at());
+        let held = credential.for_call(Wanted { run, subject_token, system, scopes, now }).await;
+        held.map(Some).map_err(|error| {
+            tracing::warn!(%error, %system, "there is no credential for a call");
             no_credential(error)
         })
     }
 }
 
-/// The user's token is kept in memory alone, and the gateway that was given it is gone.
-fn no_subject_token() -> Refusal {
-    let message = "the gateway was started anew and no longer has the user's token; the application has to start another run";
-    Refusal::new("credential_unavailable", RefusalClass::Upstream, Wall::Identity, Retry::Never, message)
-}
-
-/// Why there is no credential: more scopes would help, trying again would, or nothing that an agent can do.
-fn no_credential(error: ExchangeRefused) -> Ended {
+/// Why there is no credential: more scopes would help, trying again would, the user could, or nothing that an agent can do.
+fn no_credential(error: NoCredential) -> Ended {
     let refuse = |code, class, retry, message| Refusal::new(code, class, Wall::Identity, retry, message);
     match error {
-        ExchangeRefused::Scopes(scopes) => {
+        NoCredential::Scopes(scopes) => {
             let message =
                 "the user's token does not reach this system; log in again with the scopes that it needs";
             let refusal = refuse("insufficient_scope", RefusalClass::Policy, Retry::WithChange, message);
             Ended::NeedsScopes(scopes, refusal)
         }
-        ExchangeRefused::Unreachable(_) => {
+        NoCredential::NoSubjectToken => {
+            let message = "the gateway was started anew and no longer has the user's token; the application has to start another run";
+            Ended::Failed(refuse("credential_unavailable", RefusalClass::Upstream, Retry::Never, message))
+        }
+        NoCredential::Unreachable(_) => {
             let message = "the identity provider did not answer; nothing was done";
             Ended::Failed(refuse("credential_unavailable", RefusalClass::Upstream, Retry::Later, message))
         }
-        ExchangeRefused::Refused(_) | ExchangeRefused::Unsound(_) => {
+        NoCredential::Refused(_) | NoCredential::Unsound(_) => {
             let message = "the identity provider gave no credential for this system under the user's name";
             Ended::Failed(refuse("credential_refused", RefusalClass::Upstream, Retry::Never, message))
+        }
+        NoCredential::NotConnected(NotConnected { link: Some(link), .. }) => {
+            let message =
+                format!("the user has to connect an account first, at {}; then call again", link.url);
+            let refusal =
+                Refusal::new("account_needed", RefusalClass::Upstream, Wall::Identity, Retry::Later, message);
+            Ended::NeedsAccount(link.url, refusal)
+        }
+        NoCredential::NotConnected(NotConnected { link: None, .. }) => {
+            let message = "the user has to connect an account first, and too many are doing that now";
+            Ended::Failed(refuse("account_needed", RefusalClass::Upstream, Retry::Later, message))
         }
     }
 }

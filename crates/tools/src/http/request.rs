@@ -1,9 +1,11 @@
 //! A request out of values: no value can change the host, the number of path segments, a parameter's name or a header.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::header::HeaderValue;
 use reqwest::{Client, Method as WireMethod, RequestBuilder};
 use ringfence_actions::{HttpRequest, Method, PathSegment};
-use ringfence_core::{Arguments, ParamName, Secret, Value};
+use ringfence_core::{Arguments, ParamName, Value};
+use ringfence_identity::credential::Held;
 use serde_json::{Map, Value as Json};
 use url::Url;
 
@@ -74,11 +76,15 @@ pub(super) fn build(
     url: Url,
     request: &HttpRequest,
     arguments: &Arguments,
-    credential: Option<&Secret>,
+    credential: Option<&Held>,
 ) -> RequestBuilder {
     let mut builder = client.request(method(request.method), url).header("accept", "application/json");
     if let Some(credential) = credential {
-        builder = builder.bearer_auth(credential.expose());
+        // One that no header can carry was refused where it was made.
+        if let Ok(mut value) = HeaderValue::from_str(credential.value.expose()) {
+            value.set_sensitive(true);
+            builder = builder.header(&credential.header, value);
+        }
     }
     if request.body.is_empty() { builder } else { builder.json(&body(&request.body, arguments)) }
 }
