@@ -7,6 +7,7 @@ mod bearer;
 pub mod challenge;
 mod check;
 pub mod development;
+mod dpop;
 mod exchange;
 mod fetch;
 mod identify;
@@ -14,6 +15,7 @@ mod keys;
 
 pub use bearer::{BadHeader, bearer};
 pub use check::{TokenCheck, TokenRefused, TokenRules, VerifiedToken};
+pub use dpop::ProofRefused;
 pub use exchange::{Exchange, ExchangeRefused, ExchangeSettings};
 pub use fetch::{BadUrl, Endpoint};
 pub use identify::{Door, GroupsClaim, Identified, Identity};
