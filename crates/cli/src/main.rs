@@ -9,6 +9,7 @@ mod keys;
 mod print;
 mod private_file;
 mod project;
+mod users_file;
 mod wiring;
 
 use std::process::ExitCode;

@@ -1,5 +1,6 @@
 //! A project on disk: `ringfence.toml`, the users file, the tool files and the policies, read and checked as one.
 
+mod clients;
 mod host;
 mod identity;
 mod remote;
@@ -17,7 +18,7 @@ use ringfence_core::{Level, Place, Problem, SystemName};
 use toml::Spanned;
 
 pub(crate) use host::{HostDeclaration, HostProject};
-pub(crate) use identity::{IdentityDeclaration, IssuerSource};
+pub(crate) use identity::{IdentityDeclaration, IssuerSource, users_now};
 pub(crate) use remote::RemoteDeclaration;
 pub(crate) use sandbox::{SandboxDeclaration, SecretSource};
 pub(crate) use server::Server;
