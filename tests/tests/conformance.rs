@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask conformance` and `cargo xtask check` install it under `target/clients`. Where it is not, the test is skipped,
 //! never passed.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};

@@ -10,6 +10,7 @@
 mod bad_input;
 mod commands;
 mod demo;
+mod issuer;
 mod programs;
 mod sandbox_host;
 mod serving;

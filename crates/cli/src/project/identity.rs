@@ -119,8 +119,8 @@ fn issuer(folder: &Path, table: &mut Table<'_>, problems: &mut Vec<Problem>) -> 
             users_file: users_file.into_inner(),
             users,
             clients,
-            dynamic_registration: is_on("dynamic-registration"),
-            client_documents: is_on("client-documents"),
+            dynamic_registration: is_on("development-registration"),
+            client_documents: is_on("development-client-documents"),
         }));
     }
     let issuer = table.require::<String>("issuer", problems)?.into_inner();
