@@ -29,6 +29,8 @@ const FETCHES_MAX: usize = 8;
 const KEPT_MAX: usize = 256;
 const KEPT_MS: u64 = 300_000;
 
+const NOT_FETCHED: &str = "its document could not be fetched from this machine; where there is no way to it, take `development-client-documents` out of ringfence.toml, and the client may register itself instead";
+
 /// What is not the public internet (IANA's registries of special-purpose addresses, RFC 6890), and metadata services that live
 /// at public addresses.
 const NOT_PUBLIC: &[&str] = &[
@@ -114,11 +116,11 @@ impl Documents {
 
     async fn fetch(&self, address: Url) -> Result<Vec<u8>, Refused> {
         // Nothing of the answer travels into the text: what is behind an address is not for whoever named it.
-        let silent = |_| bad("its document could not be fetched");
+        let silent = |_| bad(NOT_FETCHED);
         let request = self.fetcher.get(address).header(header::ACCEPT, "application/json");
         let mut response = request.send().await.map_err(silent)?;
         if response.status() != StatusCode::OK || !is_json(&response) {
-            return Err(bad("its document could not be fetched"));
+            return Err(bad(NOT_FETCHED));
         }
         let mut document = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(silent)? {

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use ringfence_core::{Digest, Instant, Secret};
+use aws_lc_rs::{hmac, rand};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ringfence_core::{Instant, Secret};
 use uuid::Uuid;
-
-use super::unguessable;
 
 /// How long a login can go on, in milliseconds: two weeks.
 const LOGIN_MS: u64 = 14 * 24 * 3_600_000;
@@ -27,8 +28,10 @@ pub(super) struct Family {
 struct Standing {
     family: Family,
     until: Instant,
-    /// The one refresh token that is good.
-    current: Digest,
+    /// Makes its refresh tokens: whoever knows the login's name alone cannot.
+    key: hmac::Key,
+    /// The number of the one that is good.
+    current: u64,
 }
 
 /// The logins that stand, by their names, which sort by time.
@@ -44,17 +47,21 @@ impl Families {
         if self.0.len() >= FAMILIES_MAX {
             self.0.pop_first();
         }
-        let token = token(login)?;
-        let until = Instant(now.0.saturating_add(LOGIN_MS));
-        self.0.insert(login, Standing { family, until, current: digest(token.expose()) });
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new()).ok()?;
+        let standing = Standing { family, until: Instant(now.0.saturating_add(LOGIN_MS)), key, current: 0 };
+        let token = standing.token(login);
+        self.0.insert(login, standing);
         Some(token)
     }
 
-    /// The login that this refresh token belongs to, and whether it is the one that is good.
+    /// The login that gave this refresh token out, and whether it is the one that is good.
     pub(super) fn of(&self, token: &str, now: Instant) -> Option<(Uuid, &Family, Freshness)> {
-        let login = Uuid::try_parse(token.split_once('.')?.0).ok()?;
+        let (login, rest) = token.split_once('.')?;
+        let (number, tag) = rest.split_once('.')?;
+        let login = Uuid::try_parse(login).ok()?;
         let standing = self.0.get(&login).filter(|standing| now.0 < standing.until.0)?;
-        let is_current = standing.current == digest(token);
+        hmac::verify(&standing.key, number.as_bytes(), &URL_SAFE_NO_PAD.decode(tag).ok()?).ok()?;
+        let is_current = number == standing.current.to_string();
         let freshness = if is_current { Freshness::Current } else { Freshness::Spent };
         Some((login, &standing.family, freshness))
     }
@@ -62,9 +69,8 @@ impl Families {
     /// Spends the good one and gives the next.
     pub(super) fn rotate(&mut self, login: Uuid) -> Option<Secret> {
         let standing = self.0.get_mut(&login)?;
-        let token = token(login)?;
-        standing.current = digest(token.expose());
-        Some(token)
+        standing.current = standing.current.checked_add(1)?;
+        Some(standing.token(login))
     }
 
     pub(super) fn end(&mut self, login: Uuid) {
@@ -80,16 +86,14 @@ impl Families {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Freshness {
     Current,
-    /// It was used before, or was never given out by a login whose name somebody knows.
+    /// It was used before.
     Spent,
 }
 
-fn token(login: Uuid) -> Option<Secret> {
-    let secret = unguessable()?;
-    Some(Secret::new(format!("{}.{}", login.simple(), secret.expose())))
-}
-
-/// Compared instead of the token: how far two hashes agree tells nothing of it.
-fn digest(token: &str) -> Digest {
-    Digest::of(&[token.as_bytes()])
+impl Standing {
+    fn token(&self, login: Uuid) -> Secret {
+        let number = self.current.to_string();
+        let tag = hmac::sign(&self.key, number.as_bytes());
+        Secret::new(format!("{}.{number}.{}", login.simple(), URL_SAFE_NO_PAD.encode(tag)))
+    }
 }

@@ -76,6 +76,25 @@ async fn a_client_registers_itself_and_lets_users_log_in() {
 }
 
 #[tokio::test]
+async fn a_client_that_would_like_more_gets_what_there_is() {
+    let house = House::new().await;
+    // As editors register: several addresses, ports that they find later, grants that are not spoken here.
+    let metadata = json!({
+        "client_name": "Visual Studio Code", "client_uri": "https://code.visualstudio.com", "application_type": "native",
+        "redirect_uris": ["https://vscode.dev/redirect", "http://localhost/", "http://127.0.0.1/", "http://127.0.0.1:33418/"],
+        "grant_types": ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
+        "response_types": ["code"], "token_endpoint_auth_method": "none", "scope": "tools"
+    });
+    let registered = register(&house, &metadata).await;
+    assert_eq!(registered.json()["grant_types"], json!(["authorization_code", "refresh_token"]));
+    let id = registered.text("client_id");
+    for back in ["https://vscode.dev/redirect", "http://127.0.0.1:33419/", "http://localhost:40000"] {
+        let changed = [("client_id", id.as_str()), ("redirect_uri", back)];
+        assert_eq!(house.page(&changed).await.status, 200, "{back}");
+    }
+}
+
+#[tokio::test]
 async fn a_registration_that_asks_for_more_is_refused() {
     let house = House::new().await;
     assert_eq!(register(&house, &json!({ "redirect_uris": [BACK] })).await.status, 201, "the control");

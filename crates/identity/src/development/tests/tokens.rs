@@ -56,6 +56,22 @@ async fn a_refresh_token_gives_nobody_else_and_nothing_more() {
 }
 
 #[tokio::test]
+async fn whoever_knows_the_name_of_a_login_cannot_end_it() {
+    let house = House::new().await;
+    let given = house.login("bob").await;
+    let name = house.claims(&given.text("access_token"), AGENTS).await["login"].as_str().unwrap().to_owned();
+    let tag = given.text("refresh_token").rsplit_once('.').unwrap().1.to_owned();
+    for forged in
+        [format!("{name}.0.AAAA"), format!("{name}.1.{tag}"), format!("{name}.0"), format!("{name}.7.")]
+    {
+        assert_eq!(house.refresh(&forged, &[]).await.error().1, "invalid_grant", "{forged}");
+        house.post("/revoke", &[("token", &forged), ("client_id", "app")]).await;
+    }
+    assert!(house.is_active(&given.text("access_token")).await);
+    assert_eq!(house.refresh(&given.text("refresh_token"), &[]).await.status, 200, "the control");
+}
+
+#[tokio::test]
 async fn of_two_that_refresh_at_once_one_gets_nothing() {
     let house = House::new().await;
     let token = house.login("bob").await.text("refresh_token");
