@@ -1,4 +1,4 @@
-// The person at the browser: opens the login page, chooses a user, and is sent back. Gives what the client hears.
+// The person at the browser: opens the login page, chooses a user, and is sent back. Gives where to, and what the client hears.
 export async function logIn(address, user) {
   const page = await fetch(address);
   const html = await page.text();
@@ -8,7 +8,8 @@ export async function logIn(address, user) {
   const action = new URL("/authorize", address);
   const answer = await fetch(action, { method: "POST", body, redirect: "manual" });
   if (answer.status !== 303) throw new Error(`the login: ${answer.status} ${await answer.text()}`);
-  return new URL(answer.headers.get("location")).searchParams;
+  const to = new URL(answer.headers.get("location"));
+  return { to, heard: to.searchParams };
 }
 
 // What a client keeps of its login, in memory.
@@ -58,7 +59,7 @@ export class Kept {
   }
   async redirectToAuthorization(address) {
     this.logins += 1;
-    this.heard = await logIn(address, this.user);
+    this.heard = (await logIn(address, this.user)).heard;
     if (this.heard.get("state") !== this.sent) throw new Error("another state");
     if (this.heard.get("iss") !== address.origin) throw new Error("another issuer");
   }

@@ -30,6 +30,9 @@ const LOGINS: &[Client] = &[
     ("typescript_sdk_2_logs_in", "node", "", "newest_login.mjs"),
 ];
 
+/// What desktop clients reach the gateway by that speak standard input and output alone.
+const BRIDGE: Client = ("mcp_remote_logs_in", "node", "", "remote_login.mjs");
+
 fn main() -> ExitCode {
     let trial = |(name, folder, runs, script): &Client, test: fn(&Path, &str, &str) -> Result<(), Failed>| {
         let folder = binary().parent().and_then(Path::parent).unwrap().join("clients").join(folder);
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     };
     let trials = CLIENTS.iter().map(|client| trial(client, lists_and_calls));
     let trials = trials.chain(LOGINS.iter().map(|client| trial(client, logs_in_and_calls)));
+    let trials = trials.chain([trial(&BRIDGE, bridges)]);
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }
 
@@ -72,6 +76,16 @@ fn lists_and_calls(folder: &Path, runs: &str, script: &str) -> Result<(), Failed
     if let Some(revision) = seen.get("revision") {
         assert_eq!(revision, "2026-07-28");
     }
+    Ok(())
+}
+
+fn bridges(folder: &Path, runs: &str, script: &str) -> Result<(), Failed> {
+    let project = Project::new();
+    let serving = project.serve(&[]);
+    let seen = seen(folder, runs, script, [&serving.mcp, "bob"])?;
+    assert_eq!(seen["rows"].as_array().map(Vec::len), Some(2));
+    assert_eq!(seen["tools"], json!(["get_user_monthly_metrics", "run_python"]));
+    assert_eq!(seen["logins"], 1);
     Ok(())
 }
 
