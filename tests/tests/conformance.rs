@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use reqwest::{Client, redirect};
-use ringfence_tests::{Project, binary};
+use reqwest::Client;
+use ringfence_tests::{Project, binary, log_in};
 use serde_json::{Value, json};
-use url::Url;
 
 fn main() -> ExitCode {
     let folder = binary().parent().and_then(Path::parent).unwrap().join("clients/conformance");
@@ -25,7 +24,7 @@ fn conforms(folder: &Path) -> Result<(), Failed> {
     let project = Project::new();
     let serving = project.serve(&[]);
     let runtime = tokio::runtime::Runtime::new()?;
-    let http = Client::builder().redirect(redirect::Policy::none()).no_proxy().build()?;
+    let http = Client::builder().no_proxy().build()?;
     let metadata = format!("{}/.well-known/oauth-protected-resource/mcp", serving.origin());
     let metadata: Value = runtime.block_on(async { http.get(metadata).send().await?.json().await })?;
     let issuer = metadata["authorization_servers"][0].as_str().unwrap().to_owned();
@@ -50,7 +49,10 @@ fn conforms(folder: &Path) -> Result<(), Failed> {
     while output.read_line(&mut said)? > 0 {
         let line = said.lines().last().unwrap_or_default();
         if line.starts_with(&format!("{issuer}/authorize?")) {
-            runtime.block_on(log_in(&http, line))?;
+            runtime.block_on(async {
+                let back = log_in(line, "bob").await;
+                http.get(back).send().await?.error_for_status()
+            })?;
             break;
         }
     }
@@ -65,27 +67,6 @@ fn conforms(folder: &Path) -> Result<(), Failed> {
     }
     assert!(checks.iter().all(|check| check["status"] == "SUCCESS"), "{said}\n{checks:?}");
     assert!(status.success(), "{said}");
-    Ok(())
-}
-
-/// The person at the browser: opens the page, chooses a user, and is sent back to the suite.
-async fn log_in(http: &Client, address: &str) -> Result<(), Failed> {
-    let page = http.get(address).send().await?.text().await?;
-    let hidden = |name: &str| {
-        let value = page.split_once(&format!("name=\"{name}\" value=\"")).map(|(_, after)| after);
-        let value = value.and_then(|after| after.split_once('"')).unwrap_or_else(|| panic!("{page}")).0;
-        value.replace("&#38;", "&")
-    };
-    let form = [
-        ("request", hidden("request")),
-        ("seal", hidden("seal")),
-        ("user", "bob".to_owned()),
-        ("answer", "allow".to_owned()),
-    ];
-    let action = Url::parse(address).unwrap().join("/authorize").unwrap();
-    let answer = http.post(action).form(&form).send().await?;
-    let back = answer.headers().get("location").unwrap_or_else(|| panic!("{answer:?}")).to_str().unwrap();
-    http.get(back).send().await?.error_for_status()?;
     Ok(())
 }
 

@@ -3,7 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use ringfence_tests::{Project, ringfence, until};
+use ringfence_mcp::{Revision, ToolCall};
+use ringfence_tests::{Project, log_in, ringfence, until};
 use serde_json::{Value, json};
 
 const SECRET: &str = "a-secret-of-the-backend";
@@ -110,6 +111,51 @@ fn a_client_that_is_not_sound_is_a_problem_with_what_to_write() {
         let problems = problems(&client);
         assert!(problems.iter().any(|what| what.contains(said)), "{said}: {problems:?}\n{client}");
     }
+}
+
+#[test]
+fn a_client_that_is_an_address_logs_in_and_calls() {
+    let project = Project::new();
+    let serving = project.serve(&[]);
+    let issuer = address(&project, "development-listen");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let id = format!("http://{}/client.json", listener.local_addr().unwrap());
+    let document = json!({ "client_id": id, "client_name": "An application", "redirect_uris": ["https://app.example/cb"] });
+    let router = axum::Router::new().fallback(move || async { axum::Json(document) });
+    runtime.spawn(async move { axum::serve(listener, router).await.unwrap() });
+    // The example of RFC 7636, appendix B.
+    let verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+    let asked = [
+        ("response_type", "code"),
+        ("client_id", &id),
+        ("redirect_uri", "https://app.example/cb"),
+        ("code_challenge", "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"),
+        ("code_challenge_method", "S256"),
+        ("resource", &serving.mcp),
+    ];
+    let login = reqwest::Url::parse_with_params(&format!("{issuer}/authorize"), asked).unwrap();
+    let back = runtime.block_on(log_in(login.as_str(), "bob"));
+    let code = back.query_pairs().find(|(name, _)| name == "code").unwrap().1.into_owned();
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("client_id", &id),
+        ("redirect_uri", "https://app.example/cb"),
+        ("code_verifier", verifier),
+        ("code", &code),
+    ];
+    let token: Value = runtime.block_on(async {
+        let answer = reqwest::Client::new().post(format!("{issuer}/token")).form(&form).send().await.unwrap();
+        answer.json().await.unwrap()
+    });
+    let client = serving.client(token["access_token"].as_str().unwrap(), Revision::V2026);
+    let arguments = json!({ "user_id": "u-1", "month": "2026-10" }).as_object().unwrap().clone();
+    let call = ToolCall { name: "get_user_monthly_metrics".into(), arguments };
+    let answer = runtime.block_on(client.call(call)).unwrap();
+    assert_eq!(answer.status, 200, "{:?}", answer.body);
+    let called =
+        project.journal().into_iter().find(|entry| entry["tool"] == "get_user_monthly_metrics").unwrap();
+    assert!(called.to_string().contains(&id), "the journal names the client: {called}");
 }
 
 #[test]

@@ -21,8 +21,8 @@ use super::register::Metadata;
 
 /// The longest document, in bytes.
 const DOCUMENT_BYTES_MAX: usize = 16 << 10;
-/// The longest address, in bytes.
-const ADDRESS_BYTES_MAX: usize = 512;
+/// The longest address, in bytes: the gateway takes no longer `client_id` from a token.
+const ADDRESS_BYTES_MAX: usize = 255;
 /// Documents that are fetched at the same time at the most.
 const FETCHES_MAX: usize = 8;
 /// Documents that are kept at the most, and for how long, in milliseconds.
