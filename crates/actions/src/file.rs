@@ -256,22 +256,44 @@ impl<'a> Table<'a> {
         tables.collect()
     }
 
-    /// Takes all that is left as texts: `NAME = "…"`.
-    pub fn strings(mut self, problems: &mut Vec<Problem>) -> BTreeMap<String, String> {
+    /// Takes a list of tables: `[[NAME]]`.
+    pub fn list(&mut self, key: &'static str, problems: &mut Vec<Problem>) -> Vec<Self> {
+        let Some(entry) = self.remove(key) else { return Vec::new() };
+        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+        let tables = match entry.value.into_inner() {
+            DeValue::Array(items) => items.into_iter().map(|item| {
+                let span = item.span();
+                match item.into_inner() {
+                    DeValue::Table(table) => Some(Self::new(self.file, path.clone(), span, table)),
+                    _ => None,
+                }
+            }),
+            _ => return self.no_list(&path, &entry.key, problems),
+        };
+        match tables.collect() {
+            Some(tables) => tables,
+            None => self.no_list(&path, &entry.key, problems),
+        }
+    }
+
+    fn no_list(&self, path: &str, span: &Range<usize>, problems: &mut Vec<Problem>) -> Vec<Self> {
+        let what = format!("`{path}` is no list of tables");
+        problems.push(Problem::error(self.file.place(span), what, format!("write `[[{path}]]` above each")));
+        Vec::new()
+    }
+
+    /// Takes all that is left as values of one type: `NAME = …`.
+    pub fn values<T: Readable>(mut self, problems: &mut Vec<Problem>) -> BTreeMap<String, T> {
         let entries = std::mem::take(&mut self.entries);
         let mut read = BTreeMap::new();
         for (name, entry) in entries {
             let span = entry.value.span();
-            if let Some(text) = String::read(entry.value.get_ref()) {
-                read.insert(name, text);
+            if let Some(value) = T::read(entry.value.get_ref()) {
+                read.insert(name, value);
                 continue;
             }
             let what = format!("`{name}` is {}", article(entry.value.get_ref().type_str()));
-            problems.push(Problem::error(
-                self.file.place(&span),
-                what,
-                format!("write {}", String::EXPECTED),
-            ));
+            problems.push(Problem::error(self.file.place(&span), what, format!("write {}", T::EXPECTED)));
         }
         read
     }

@@ -144,7 +144,7 @@ fn program_files(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> BTreeMap
             && name.len() <= 255
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
     };
-    let named = files.strings(problems).into_iter().filter_map(|(name, param)| {
+    let named = files.values::<String>(problems).into_iter().filter_map(|(name, param)| {
         if is_plain(&name) {
             return Some((name, param_name(param, &place, problems)?));
         }

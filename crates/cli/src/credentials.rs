@@ -110,7 +110,7 @@ pub(crate) fn login(
                     [only] => Some(only.issuer.clone()),
                     _ => None,
                 },
-                IssuerSource::Development { .. } => issuer.map(Issuer::name),
+                IssuerSource::Development(_) => issuer.map(Issuer::name),
             };
             code_client(declared, Some(audience), declared.issuer.clone().or(named))
         }

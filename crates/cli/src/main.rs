@@ -13,6 +13,7 @@ mod print;
 mod private_file;
 mod project;
 mod trust;
+mod users_file;
 mod wiring;
 
 use std::process::ExitCode;

@@ -24,7 +24,7 @@ pub(crate) fn identity(
             let trusted = declared.iter().map(|declared| trusted(declared, &agents, &people));
             trusted.collect::<Result<Vec<_>, _>>()?
         }
-        IssuerSource::Development { .. } => {
+        IssuerSource::Development(_) => {
             let issuer = development.ok_or_else(|| Failure::of("the development issuer is missing"))?;
             let check = |audience: &str| issuer.check(audience).map_err(Failure::of);
             let groups = project.identity.groups_claim.clone();

@@ -10,7 +10,7 @@ use ringfence_console::PeoplesDoorSettings;
 use ringfence_core::{Authorities, Digest, Instant, Level, Place, Problem, Recorder, Secret, Verifier};
 use ringfence_gateway::{CallLimits, Clock, DoorSettings, Gateway, Parts};
 use ringfence_identity::credential::Accounts;
-use ringfence_identity::development::{self, Issuer, IssuerSettings};
+use ringfence_identity::development::{Issuer, IssuerSettings, Logins};
 use ringfence_policy::{Policies, PolicyFile};
 use ringfence_sandbox::egress::Rules;
 use ringfence_sandbox::remote::{HostSettings, Hosted, RemoteSettings};
@@ -39,7 +39,7 @@ impl Addresses {
     /// The addresses that the project declares.
     pub(crate) fn declared(project: &Project) -> Self {
         let issuer = match &project.identity.source {
-            IssuerSource::Development { listen, .. } => Some(*listen),
+            IssuerSource::Development(declared) => Some(declared.listen),
             IssuerSource::External(_) => None,
         };
         Self { agents: project.server.listen, people: project.server.control, issuer }
@@ -127,7 +127,7 @@ impl Checked {
         }
         let key = ringfence_identity::development::new_key()
             .ok_or_else(|| Failure::new("this machine has no randomness", "try again later"))?;
-        let issuer = issuer(&self.project, addresses, &key)?;
+        let issuer = issuer(&self.project, &self.space, addresses, &key)?;
         let systems = self.open_systems(issuer.as_ref(), addresses);
         self.refuse_problems()?;
         attack_sandboxes(&self.project, &systems).await
@@ -259,8 +259,8 @@ fn check_audiences(project: &Project, problems: &mut Vec<Problem>) {
 
 pub(crate) fn agents_settings(project: &Project, addresses: &Addresses) -> DoorSettings {
     let issuers = match &project.identity.source {
-        IssuerSource::Development { listen, .. } => {
-            vec![format!("http://{}", addresses.issuer.unwrap_or(*listen))]
+        IssuerSource::Development(declared) => {
+            vec![format!("http://{}", addresses.issuer.unwrap_or(declared.listen))]
         }
         IssuerSource::External(declared) => declared.iter().map(|issuer| issuer.issuer.clone()).collect(),
     };
@@ -304,23 +304,27 @@ fn hosts(address: &SocketAddr, public: Option<&str>) -> Vec<String> {
 /// The development issuer of a project that has one, with this key.
 pub(crate) fn issuer(
     project: &Project,
+    space: &ActionSpace,
     addresses: &Addresses,
     key: &Secret,
 ) -> Result<Option<Issuer>, Failure> {
-    let (IssuerSource::Development { users, .. }, Some(listen)) =
-        (&project.identity.source, addresses.issuer)
+    let (IssuerSource::Development(declared), Some(listen)) = (&project.identity.source, addresses.issuer)
     else {
         return Ok(None);
     };
-    let users = users.iter().map(|user| {
-        (user.name.clone(), development::User { groups: user.groups.clone(), claims: user.claims.clone() })
-    });
     let settings = IssuerSettings {
         listen,
         groups_claim: project.identity.groups_claim.name.clone(),
-        users: users.collect(),
+        users: declared.users.clone(),
         resources: vec![agents_audience(project, addresses), peoples_audience(project, addresses)],
         downstream: exchange_audiences(&project.systems),
+        logins: Logins {
+            scopes: project.identity.scopes.clone(),
+            further_scopes: space.tools().filter_map(|tool| tool.scope().map(str::to_owned)).collect(),
+            clients: declared.clients.clone(),
+            dynamic_registration: declared.dynamic_registration,
+            client_documents: declared.client_documents,
+        },
     };
     Issuer::new(key, settings).map(Some).map_err(Failure::of)
 }
@@ -426,7 +430,7 @@ fn egress_secret(source: &SecretSource) -> Result<ringfence_sandbox::egress::Sec
 pub(crate) fn check_keys(project: &mut Project) {
     let journal = keys::journal_key_is_there_or_not_needed(project);
     let issuer = match &project.identity.source {
-        IssuerSource::Development { .. } => keys::issuer_key_is_sound(project),
+        IssuerSource::Development(_) => keys::issuer_key_is_sound(project),
         IssuerSource::External(_) => Ok(()),
     };
     for (file, looked) in

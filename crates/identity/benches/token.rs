@@ -15,7 +15,7 @@ use std::time::{Duration, Instant as Clock};
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use ringfence_core::{Authorities, Instant, Secret};
-use ringfence_identity::development::{Issuer, IssuerSettings, Minting, User, new_key};
+use ringfence_identity::development::{Issuer, IssuerSettings, Logins, Minting, User, new_key};
 use ringfence_identity::{
     Door, GroupsClaim, Identity, KeySource, KnownAgents, SigningAlgorithm, TokenCheck, TokenRules,
 };
@@ -125,6 +125,7 @@ fn development() -> (Identity, Vec<Secret>) {
         users,
         resources: vec![AUDIENCE.into()],
         downstream: BTreeMap::new(),
+        logins: Logins::default(),
     };
     let issuer = Issuer::new(&new_key().unwrap(), settings).unwrap();
     let mint = |user: &String| {

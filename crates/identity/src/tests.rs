@@ -22,14 +22,18 @@ const AUDIENCE: &str = "http://127.0.0.1:8787/mcp";
 const PEOPLE: &str = "http://127.0.0.1:8788";
 
 fn settings(listen: &str) -> IssuerSettings {
-    let bob =
-        User { groups: vec!["analysts".into()], claims: BTreeMap::from([("tenant".into(), "acme".into())]) };
+    let bob = User {
+        groups: vec!["analysts".into()],
+        claims: BTreeMap::from([("tenant".into(), "acme".into())]),
+        disabled: false,
+    };
     IssuerSettings {
         listen: listen.parse().unwrap(),
         groups_claim: "groups".into(),
         users: BTreeMap::from([("bob".into(), bob)]),
         resources: vec![AUDIENCE.into(), PEOPLE.into()],
         downstream: BTreeMap::from([("https://tickets".into(), ["edit".to_owned()].into())]),
+        logins: crate::development::Logins::default(),
     }
 }
 

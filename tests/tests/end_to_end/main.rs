@@ -12,6 +12,7 @@ mod commands;
 mod credentials;
 mod demo;
 mod identity;
+mod issuer;
 mod programs;
 mod runs;
 mod sandbox_host;

@@ -62,7 +62,7 @@ pub(crate) fn development_issuer(checked: &Checked, addresses: &Addresses) -> Re
         return Err(not_here());
     }
     let key = keys::issuer_key(&checked.project)?;
-    wiring::issuer(&checked.project, addresses, &key)?.map(Arc::new).ok_or_else(not_here)
+    wiring::issuer(&checked.project, &checked.space, addresses, &key)?.map(Arc::new).ok_or_else(not_here)
 }
 
 fn authorization(

@@ -17,7 +17,8 @@ pub(crate) fn run(dir: &Path, as_json: bool) -> Result<ExitCode, Failure> {
     // A key for the moment: looking at a project leaves nothing behind.
     let key = ringfence_identity::development::new_key()
         .ok_or_else(|| Failure::new("this machine has no randomness", "try again later"))?;
-    let issuer = match issuer(&checked.project, &Addresses::declared(&checked.project), &key) {
+    let issuer = match issuer(&checked.project, &checked.space, &Addresses::declared(&checked.project), &key)
+    {
         // It refuses what is a problem of the project already.
         Err(_) if checked.project.has_errors() => None,
         made => made?,

@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::failure::Failure;
 use crate::project::Project;
+use crate::users_file::UsersFile;
 use crate::wiring::{self, Addresses, Checked};
 use crate::{credentials, http_server, keys};
 
@@ -125,10 +126,13 @@ impl Serving {
         let addresses = doors.addresses()?;
         checked.rehearse(&addresses).await?;
         let issuer = match addresses.issuer {
-            Some(_) => wiring::issuer(&checked.project, &addresses, &keys::issuer_key(&checked.project)?)?
-                .map(Arc::new),
+            Some(_) => {
+                let key = keys::issuer_key(&checked.project)?;
+                wiring::issuer(&checked.project, &checked.space, &addresses, &key)?.map(Arc::new)
+            }
             None => None,
         };
+        let users = UsersFile::of(&checked.project);
         let systems = checked.open_systems(issuer.as_deref(), &addresses);
         wiring::attack_sandboxes(&checked.project, &systems).await?;
         let agents = wiring::agents_settings(&checked.project, &addresses);
@@ -146,6 +150,7 @@ impl Serving {
         if let (Some(issuer), Some(listener)) = (&issuer, doors.issuer) {
             let router = development::router(issuer.clone(), wiring::now);
             listeners.spawn(http_server::serve(listener, router, stop.clone()));
+            listeners.spawn(users.follow(issuer.clone(), stop.clone()));
         }
         listeners.spawn(gateway.clone().watch_runs(stop.clone()));
         Ok(Self { gateway, addresses, issuer, stop, listeners })

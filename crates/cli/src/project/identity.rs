@@ -7,12 +7,13 @@ use std::path::Path;
 use ringfence_actions::File;
 use ringfence_actions::file::Table;
 use ringfence_core::{GroupName, Place, Problem};
+use ringfence_identity::development::{Client, User};
 use ringfence_identity::{GroupsClaim, ProofRule};
 use toml::Spanned;
 
 use super::issuers::{IssuerDeclaration, issuers};
 use super::server::address;
-use super::{PROJECT_FILE, read_text, section};
+use super::{PROJECT_FILE, clients, read_text, section};
 
 #[derive(Clone)]
 pub(crate) struct IdentityDeclaration {
@@ -28,16 +29,22 @@ pub(crate) struct IdentityDeclaration {
 #[derive(Clone)]
 pub(crate) enum IssuerSource {
     /// The built-in issuer for development, on loopback.
-    Development { listen: SocketAddr, users: Vec<User> },
+    Development(DevelopmentDeclaration),
     /// Real ones.
     External(Vec<IssuerDeclaration>),
 }
 
 #[derive(Clone)]
-pub(crate) struct User {
-    pub(crate) name: String,
-    pub(crate) groups: Vec<String>,
-    pub(crate) claims: BTreeMap<String, String>,
+pub(crate) struct DevelopmentDeclaration {
+    pub(crate) listen: SocketAddr,
+    /// The name of the users file.
+    pub(crate) users_file: String,
+    pub(crate) users: BTreeMap<String, User>,
+    pub(crate) clients: Vec<Client>,
+    /// Whether clients may register themselves.
+    pub(crate) dynamic_registration: bool,
+    /// Whether clients may be the address of a document about themselves.
+    pub(crate) client_documents: bool,
 }
 
 pub(super) fn identity(
@@ -71,9 +78,18 @@ pub(super) fn identity(
     if let Some(table) = table {
         table.finish(problems);
     }
-    let nobody = IssuerSource::Development { listen: ([127, 0, 0, 1], 8789).into(), users: Vec::new() };
+    let nobody = || {
+        IssuerSource::Development(DevelopmentDeclaration {
+            listen: ([127, 0, 0, 1], 8789).into(),
+            users_file: String::new(),
+            users: BTreeMap::new(),
+            clients: Vec::new(),
+            dynamic_registration: false,
+            client_documents: false,
+        })
+    };
     IdentityDeclaration {
-        source: source.unwrap_or(nobody),
+        source: source.unwrap_or_else(nobody),
         groups_claim,
         scopes: scopes.map_or_else(|| vec!["tools".to_owned()], Spanned::into_inner),
         proofs,
@@ -98,14 +114,31 @@ fn source(
                 "write a loopback address: anyone who reaches it can be anyone",
             ));
         }
-        let users = table.require::<String>("users", problems)?;
-        let users = users_file(folder, users.get_ref(), &table.place_of(&users), problems);
-        return Some(IssuerSource::Development { listen, users });
+        let users_file = table.require::<String>("users", problems)?;
+        let users = users_of(folder, users_file.get_ref(), &table.place_of(&users_file), problems);
+        let clients = clients::clients(folder, table, &users, problems);
+        let mut is_on =
+            |key: &'static str| table.take::<bool>(key, problems).is_some_and(Spanned::into_inner);
+        return Some(IssuerSource::Development(DevelopmentDeclaration {
+            listen,
+            users_file: users_file.into_inner(),
+            users,
+            clients,
+            dynamic_registration: is_on("development-registration"),
+            client_documents: is_on("development-client-documents"),
+        }));
     }
     Some(IssuerSource::External(issuers(folder, table, groups, problems)))
 }
 
-fn users_file(folder: &Path, name: &str, place: &Place, problems: &mut Vec<Problem>) -> Vec<User> {
+/// The users of this file as it stands now; `None` where it cannot be read, or anything is wrong with it.
+pub(crate) fn users_now(folder: &Path, name: &str) -> Option<BTreeMap<String, User>> {
+    let mut problems = Vec::new();
+    let users = users_of(folder, name, &Place::start(PROJECT_FILE), &mut problems);
+    problems.is_empty().then_some(users)
+}
+
+fn users_of(folder: &Path, name: &str, place: &Place, problems: &mut Vec<Problem>) -> BTreeMap<String, User> {
     let text = match read_text(&folder.join(name)) {
         Ok(text) => text,
         Err(error) => {
@@ -115,16 +148,16 @@ fn users_file(folder: &Path, name: &str, place: &Place, problems: &mut Vec<Probl
                 what,
                 "make the file, with one `[NAME]` for each user",
             ));
-            return Vec::new();
+            return BTreeMap::new();
         }
     };
     let file = File { name, text: &text };
-    let Some(mut root) = file.parse(problems) else { return Vec::new() };
+    let Some(mut root) = file.parse(problems) else { return BTreeMap::new() };
     let tables = root.tables(problems);
     tables.into_iter().map(|(name, table)| user(name.into_inner(), table, problems)).collect()
 }
 
-fn user(name: String, mut table: Table<'_>, problems: &mut Vec<Problem>) -> User {
+fn user(name: String, mut table: Table<'_>, problems: &mut Vec<Problem>) -> (String, User) {
     let groups = table.take::<Vec<String>>("groups", problems);
     let mut check_group = |group: &String| {
         if let Err(bad) = GroupName::new(group.clone()) {
@@ -134,7 +167,8 @@ fn user(name: String, mut table: Table<'_>, problems: &mut Vec<Problem>) -> User
     let groups = groups.map(Spanned::into_inner).unwrap_or_default();
     groups.iter().for_each(&mut check_group);
     let claims = table.has("claims").then(|| table.table("claims", problems)).flatten();
-    let claims = claims.map(|claims| claims.strings(problems)).unwrap_or_default();
+    let claims = claims.map(|claims| claims.values(problems)).unwrap_or_default();
+    let disabled = table.take::<bool>("disabled", problems).is_some_and(Spanned::into_inner);
     table.finish(problems);
-    User { name, groups, claims }
+    (name, User { groups, claims, disabled })
 }

@@ -1,6 +1,7 @@
 //! A project on disk: `ringfence.toml`, the users file, the tool files and the policies, read and checked as one.
 
 mod agents;
+mod clients;
 mod credential;
 mod host;
 mod identity;
@@ -24,7 +25,7 @@ use toml::Spanned;
 
 pub(crate) use credential::{ClientDeclaration, CredentialDeclaration, CredentialWay, LoginDeclaration};
 pub(crate) use host::{HostDeclaration, HostProject};
-pub(crate) use identity::{IdentityDeclaration, IssuerSource};
+pub(crate) use identity::{IdentityDeclaration, IssuerSource, users_now};
 pub(crate) use issuers::IssuerDeclaration;
 pub(crate) use remote::RemoteDeclaration;
 pub(crate) use sandbox::{SandboxDeclaration, SecretSource};

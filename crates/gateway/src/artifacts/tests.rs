@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use ringfence_actions::ActionSpace;
 use ringfence_core::{Authorities, CallId, Digest, Instant, Secret};
-use ringfence_identity::development::{Issuer, IssuerSettings, Minting, User, new_key};
+use ringfence_identity::development::{Issuer, IssuerSettings, Logins, Minting, User, new_key};
 use ringfence_identity::{GroupsClaim, Identity, KnownAgents};
 use ringfence_policy::Policies;
 use ringfence_store::{Filter, HeadKey, Journal, JournalSettings, Role, Runs, read, verify};
@@ -34,13 +34,14 @@ impl House {
         let folder = tempfile::tempdir().unwrap();
         let key = ringfence_store::new_key().unwrap();
         let authorities = Authorities::establish();
-        let user = || User { groups: Vec::new(), claims: BTreeMap::new() };
+        let user = || User::default();
         let settings = IssuerSettings {
             listen: ([127, 0, 0, 1], 9).into(),
             groups_claim: "groups".into(),
             users: [("bob".to_owned(), user()), ("eve".to_owned(), user())].into(),
             resources: Vec::new(),
             downstream: BTreeMap::new(),
+            logins: Logins::default(),
         };
         let issuer = Issuer::new(&new_key().unwrap(), settings).unwrap();
         let check = || issuer.check(AUDIENCE).unwrap();

@@ -1,40 +1,66 @@
-//! The development issuer: users from a file, tokens for the asking. On loopback alone, since whoever reaches it can be anyone.
+//! The development issuer: users from a file, who log in by naming themselves. On loopback alone, since whoever reaches it can be
+//! anyone.
+//!
+//! Everything else about it is as at a real one: what a client may do here it may do there, and what it may not is refused.
 
+mod access;
+mod answer;
+mod authorize;
+mod client_document;
+mod clients;
+mod codes;
+mod door;
+mod exchange;
+mod introspect;
+mod metadata;
+mod page;
+mod parameters;
+mod redirect;
+mod refresh;
+mod register;
+mod revoke;
 mod routes;
+mod state;
+mod token;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::{Algorithm, EncodingKey};
 use ringfence_core::{Instant, Secret};
-use serde_json::{Map, Value, json};
-use uuid::Uuid;
 
+use crate::connect::LOGIN_PATH;
+use crate::dpop::SpentProofs;
 use crate::{KeySource, SigningAlgorithm, TokenCheck, TokenRules};
 
+pub use clients::{Client, Grant};
+pub use redirect::{BadRedirect, RedirectUri};
 pub use routes::router;
+
+use access::{Access, KEY_ID, TOKEN_TYPE};
+use client_document::Documents;
+use state::State;
 
 /// The gateway's own client at this issuer.
 pub const GATEWAY_CLIENT: &str = "ringfence-gateway";
-/// How long a downstream token lives, in seconds.
-const DOWNSTREAM_SECONDS: u64 = 60;
 /// The longest life of a token from here, in seconds.
 pub const LIFETIME_MAX_SECONDS: u64 = 86_400;
-const KEY_ID: &str = "development-1";
-const TOKEN_TYPE: &str = "at+jwt";
 
 /// A user that can be named.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct User {
     /// The groups that tokens name.
     pub groups: Vec<String>,
     /// Further claims.
     pub claims: BTreeMap<String, String>,
+    /// Whether nobody is this user any more: no login, no token, and those that were given out are no longer active.
+    pub disabled: bool,
 }
 
 /// What the issuer is set to.
@@ -45,20 +71,44 @@ pub struct IssuerSettings {
     pub groups_claim: String,
     /// Who can be named.
     pub users: BTreeMap<String, User>,
-    /// Audiences that tokens can be minted for: the doors.
+    /// Audiences that tokens can be had for: the doors. The first, the agents' door, is meant where a client names none.
     pub resources: Vec<String>,
     /// Audiences that the gateway can exchange tokens for, with the scopes of each.
     pub downstream: BTreeMap<String, BTreeSet<String>>,
+    /// Who can log in, and how.
+    pub logins: Logins,
+}
+
+/// Which clients there are, and what they can ask for.
+#[derive(Clone, Default)]
+pub struct Logins {
+    /// The scopes of a client that asks for none.
+    pub scopes: Vec<String>,
+    /// What can be asked for besides: the scopes of single tools.
+    pub further_scopes: BTreeSet<String>,
+    /// The clients that the project names.
+    pub clients: Vec<Client>,
+    /// Whether clients may register themselves (RFC 7591).
+    pub dynamic_registration: bool,
+    /// Whether a client may be the address of a document about itself (OAuth Client ID Metadata Documents).
+    pub client_documents: bool,
 }
 
 /// An issuer for development.
 pub struct Issuer {
     settings: IssuerSettings,
+    users: RwLock<BTreeMap<String, User>>,
     key: EncodingKey,
     keys: JwkSet,
     gateway_secret: Secret,
-    /// Checks the tokens that come to be exchanged.
-    own: Vec<TokenCheck>,
+    /// Seals the login form.
+    form_key: hmac::Key,
+    /// Checks the tokens that come back, by their audience.
+    own: BTreeMap<String, TokenCheck>,
+    clients: BTreeMap<String, Client>,
+    documents: Documents,
+    state: Mutex<State>,
+    spent_proofs: SpentProofs,
 }
 
 /// The issuer refuses to start.
@@ -72,6 +122,9 @@ pub enum IssuerRefused {
     /// What it was given is no key.
     #[error("the development issuer's key is not one; delete its file and a new one is made")]
     NoKey,
+    /// A client has a name that somebody else has: its own tokens would name that one.
+    #[error("the client `{0}` has the name of a user or of another client; rename it")]
+    NameTaken(String),
 }
 
 /// What a token is minted for.
@@ -112,7 +165,7 @@ pub fn is_key(key: &Secret) -> bool {
 
 impl Issuer {
     /// An issuer that signs with this key, which [`new_key`] made.
-    pub fn new(key: &Secret, settings: IssuerSettings) -> Result<Self, IssuerRefused> {
+    pub fn new(key: &Secret, mut settings: IssuerSettings) -> Result<Self, IssuerRefused> {
         if !settings.listen.ip().is_loopback() {
             return Err(IssuerRefused::NotLoopback(settings.listen));
         }
@@ -122,12 +175,22 @@ impl Issuer {
         public.common.key_id = Some(KEY_ID.to_owned());
         public.common.public_key_use = Some(PublicKeyUse::Signature);
         let keys = JwkSet { keys: vec![public] };
-        let own = settings
-            .resources
-            .iter()
-            .map(|resource| check(&settings.listen, resource, KeySource::Fixed(keys.clone())));
-        let own = own.collect::<Result<_, _>>().map_err(|_| IssuerRefused::NoKey)?;
-        Ok(Self { gateway_secret: gateway_secret(&der), settings, key, keys, own })
+        let gateway_secret = Secret::new(derived(&der, b"the gateway's client secret"));
+        let clients = clients(&settings, &gateway_secret)?;
+        let own = own_checks(&settings, &clients, &keys).map_err(|_| IssuerRefused::NoKey)?;
+        Ok(Self {
+            users: RwLock::new(std::mem::take(&mut settings.users)),
+            settings,
+            key,
+            keys,
+            gateway_secret,
+            form_key: hmac::Key::new(hmac::HMAC_SHA256, derived(&der, b"the login form").as_bytes()),
+            own,
+            clients,
+            documents: Documents::new().map_err(|_| IssuerRefused::NoKey)?,
+            state: Mutex::default(),
+            spent_proofs: SpentProofs::default(),
+        })
     }
 
     /// Its name (`iss`), which is also its address.
@@ -144,7 +207,7 @@ impl Issuer {
 
     /// A check for tokens from here to this audience.
     pub fn check(&self, audience: &str) -> Result<TokenCheck, String> {
-        check(&self.settings.listen, audience, KeySource::Fixed(self.keys.clone()))
+        check(&self.settings.listen, audience, &self.keys)
     }
 
     /// The secret of the gateway's own client: the same as long as the key is, so that a second process can use it too.
@@ -153,21 +216,28 @@ impl Issuer {
         self.gateway_secret.clone()
     }
 
+    /// From now on these are the users. Whoever is no longer among them gets nothing, and what they got is no longer active.
+    pub fn set_users(&self, users: BTreeMap<String, User>) {
+        *self.users.write().unwrap_or_else(PoisonError::into_inner) = users;
+    }
+
     /// Mints an access token for a user.
     pub fn mint(&self, minting: Minting<'_>, now: Instant) -> Result<Secret, NotMinted> {
-        let Some(user) = self.settings.users.get(minting.user) else {
-            let known: Vec<String> = self.settings.users.keys().map(|name| format!("`{name}`")).collect();
+        let Some(user) = self.user(minting.user) else {
+            let known: Vec<String> = self.user_names().iter().map(|name| format!("`{name}`")).collect();
             return Err(NotMinted::UnknownUser(minting.user.to_owned(), known.join(", ")));
         };
         if minting.lifetime_seconds > LIFETIME_MAX_SECONDS {
             return Err(NotMinted::TooLong);
         }
-        let mut claims = self.claims(minting.user, user, minting.audience, minting.lifetime_seconds, now);
-        claims.insert("client_id".into(), minting.agent.into());
-        claims.insert("scope".into(), minting.scopes.join(" ").into());
-        // Whoever mints it is the login.
-        claims.insert("auth_time".into(), now.seconds().into());
-        self.sign(&claims).ok_or(NotMinted::Unsigned)
+        let scope = minting.scopes.join(" ");
+        let access = Access {
+            user: Some(&user),
+            scope: &scope,
+            lifetime_seconds: minting.lifetime_seconds,
+            ..Access::new(minting.user, minting.agent, minting.audience)
+        };
+        self.issue(&access, now).ok_or(NotMinted::Unsigned)
     }
 
     /// Mints an access token for a client in its own name, as the client credentials grant gives one (RFC 9068 §2.2).
@@ -182,57 +252,33 @@ impl Issuer {
         if lifetime_seconds > LIFETIME_MAX_SECONDS {
             return Err(NotMinted::TooLong);
         }
-        let mut claims = self.claims(client, &User::default(), audience, lifetime_seconds, now);
-        claims.insert("client_id".into(), client.into());
-        claims.insert("scope".into(), scopes.join(" ").into());
-        self.sign(&claims).ok_or(NotMinted::Unsigned)
+        let scope = scopes.join(" ");
+        let access = Access { scope: &scope, lifetime_seconds, ..Access::new(client, client, audience) };
+        self.issue(&access, now).ok_or(NotMinted::Unsigned)
     }
 
-    /// The token that the gateway shows to a system: the user is its subject, the gateway and the agent its actors (RFC 8693 §4.1).
-    fn mint_downstream(
-        &self,
-        user: &str,
-        agent: &str,
-        audience: &str,
-        scope: &str,
-        now: Instant,
-    ) -> Option<Secret> {
-        let known = self.settings.users.get(user)?;
-        let mut claims = self.claims(user, known, audience, DOWNSTREAM_SECONDS, now);
-        claims.insert("client_id".into(), GATEWAY_CLIENT.into());
-        claims.insert("act".into(), json!({ "sub": GATEWAY_CLIENT, "act": { "sub": agent } }));
-        claims.insert("scope".into(), scope.into());
-        self.sign(&claims)
+    /// The user of this name, where somebody can be that.
+    fn user(&self, name: &str) -> Option<User> {
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        users.get(name).filter(|user| !user.disabled).cloned()
     }
 
-    fn claims(
-        &self,
-        name: &str,
-        user: &User,
-        audience: &str,
-        seconds: u64,
-        now: Instant,
-    ) -> Map<String, Value> {
-        let mut claims: Map<String, Value> =
-            user.claims.iter().map(|(claim, value)| (claim.clone(), value.as_str().into())).collect();
-        // Set last: no claim of the users file stands in for one of these.
-        claims.insert(self.settings.groups_claim.clone(), user.groups.as_slice().into());
-        claims.insert("iss".into(), self.name().into());
-        claims.insert("sub".into(), name.into());
-        claims.insert("aud".into(), audience.into());
-        claims.insert("iat".into(), now.seconds().into());
-        claims.insert("exp".into(), now.seconds().saturating_add(seconds).into());
-        claims.insert("jti".into(), Uuid::now_v7().to_string().into());
-        claims
+    /// Everybody that one can be.
+    fn user_names(&self) -> Vec<String> {
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        users.iter().filter(|(_, user)| !user.disabled).map(|(name, _)| name.clone()).collect()
     }
 
-    fn sign(&self, claims: &Map<String, Value>) -> Option<Secret> {
-        let header = Header {
-            typ: Some(TOKEN_TYPE.into()),
-            kid: Some(KEY_ID.into()),
-            ..Header::new(Algorithm::ES256)
-        };
-        jsonwebtoken::encode(&header, claims, &self.key).ok().map(Secret::new)
+    /// What it remembers. Nothing in there panics half-way, and nobody waits while holding it.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The door that a client means.
+    fn door(&self, named: Option<&str>) -> Option<&str> {
+        let resources = &self.settings.resources;
+        let Some(named) = named else { return resources.first().map(String::as_str) };
+        resources.iter().find(|resource| door::is_same(resource, named)).map(String::as_str)
     }
 }
 
@@ -240,7 +286,47 @@ fn name(listen: &SocketAddr) -> String {
     format!("http://{listen}")
 }
 
-fn check(listen: &SocketAddr, audience: &str, keys: KeySource) -> Result<TokenCheck, String> {
+/// The clients of the project, and the gateway's own.
+fn clients(
+    settings: &IssuerSettings,
+    gateway_secret: &Secret,
+) -> Result<BTreeMap<String, Client>, IssuerRefused> {
+    // The doors' own pages, to which people come back from here.
+    let pages = settings.resources.iter().map(|door| format!("{door}{LOGIN_PATH}"));
+    let gateway = Client {
+        id: GATEWAY_CLIENT.to_owned(),
+        name: None,
+        secret: Some(gateway_secret.clone()),
+        redirect_uris: pages.filter_map(|page| RedirectUri::new(&page).ok()).collect(),
+        grants: BTreeSet::from([Grant::TokenExchange, Grant::AuthorizationCode]),
+        may_exchange: settings.downstream.clone(),
+    };
+    let mut clients = BTreeMap::new();
+    for client in std::iter::once(&gateway).chain(&settings.logins.clients) {
+        let is_taken = settings.users.contains_key(&client.id)
+            || clients.insert(client.id.clone(), client.clone()).is_some();
+        if is_taken {
+            return Err(IssuerRefused::NameTaken(client.id.clone()));
+        }
+    }
+    Ok(clients)
+}
+
+fn own_checks(
+    settings: &IssuerSettings,
+    clients: &BTreeMap<String, Client>,
+    keys: &JwkSet,
+) -> Result<BTreeMap<String, TokenCheck>, String> {
+    let exchanged = clients.values().flat_map(|client| client.may_exchange.keys());
+    let audiences: BTreeSet<&String> = settings.resources.iter().chain(exchanged).collect();
+    let checks = audiences.into_iter().map(|audience| {
+        let check = check(&settings.listen, audience, keys)?;
+        Ok((audience.clone(), check))
+    });
+    checks.collect()
+}
+
+fn check(listen: &SocketAddr, audience: &str, keys: &JwkSet) -> Result<TokenCheck, String> {
     let rules = TokenRules {
         issuer: name(listen),
         audience: audience.to_owned(),
@@ -248,7 +334,7 @@ fn check(listen: &SocketAddr, audience: &str, keys: KeySource) -> Result<TokenCh
         token_type: TOKEN_TYPE.to_owned(),
         lifetime_max_seconds: LIFETIME_MAX_SECONDS,
     };
-    TokenCheck::new(rules, keys)
+    TokenCheck::new(rules, KeySource::Fixed(keys.clone()))
 }
 
 /// A new key (P-256, PKCS #8, base64); `None` where the machine has no randomness.
@@ -258,8 +344,19 @@ pub fn new_key() -> Option<Secret> {
     Some(Secret::new(STANDARD.encode(pair.to_pkcs8v1().ok()?.as_ref())))
 }
 
-fn gateway_secret(key: &[u8]) -> Secret {
+/// A secret that is the same as long as the key is.
+fn derived(key: &[u8], purpose: &[u8]) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-    // Of letters that stand for themselves in a form, as RFC 6749 §2.3.1 wants a client's secret written.
-    Secret::new(hex::encode(hmac::sign(&key, b"the gateway's client secret")))
+    // Without letters that the two ways of sending a client's secret would spell differently.
+    URL_SAFE_NO_PAD.encode(hmac::sign(&key, purpose))
 }
+
+/// 256 bits that nobody can guess, as text; `None` where the machine has no randomness.
+fn unguessable() -> Option<Secret> {
+    let mut bytes = zeroize::Zeroizing::new([0_u8; 32]);
+    aws_lc_rs::rand::fill(bytes.as_mut_slice()).ok()?;
+    Some(Secret::new(URL_SAFE_NO_PAD.encode(bytes.as_slice())))
+}
+
+#[cfg(test)]
+mod tests;

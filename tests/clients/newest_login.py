@@ -1,0 +1,35 @@
+"""The official Python SDK, of the 2.x line, logs in by its own OAuth code, calls, refreshes, and calls again."""
+
+import asyncio
+import json
+import sys
+
+import httpx2
+from mcp import Client
+from mcp.client.auth import OAuthClientProvider
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.auth import AuthorizationCodeResult, OAuthClientMetadata
+
+from person import BACK, Kept
+
+
+async def main(url: str, user: str) -> None:
+    kept = Kept(user)
+
+    async def heard():
+        return AuthorizationCodeResult(**kept.heard)
+
+    metadata = OAuthClientMetadata(client_name="ringfence-tests", redirect_uris=[BACK], token_endpoint_auth_method="none")
+    auth = OAuthClientProvider(url, metadata, kept, redirect_handler=kept.open, callback_handler=heard)
+    async with httpx2.AsyncClient(auth=auth, timeout=30) as http:
+        async with Client(streamable_http_client(url, http_client=http)) as client:
+            tools = (await client.list_tools()).tools
+            arguments = {"user_id": "u-1", "month": "2026-10"}
+            before = await client.call_tool("get_user_monthly_metrics", arguments)
+            # As if its time were over.
+            auth.context.token_expiry_time = 1
+            after = await client.call_tool("get_user_monthly_metrics", arguments)
+    print(json.dumps(kept.shown(tools, before.structured_content, after.structured_content)))
+
+
+asyncio.run(main(*sys.argv[1:]))
