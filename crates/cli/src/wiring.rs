@@ -18,7 +18,7 @@ use ringfence_sandbox::egress::Rules;
 use ringfence_sandbox::remote::{HostSettings, Hosted, RemoteSettings};
 use ringfence_sandbox::{Isolation, WayOut};
 use ringfence_store::{Journal, JournalSettings, Role};
-use ringfence_tools::{Credential, HttpSettings, SandboxSettings, SystemSettings, Systems};
+use ringfence_tools::{Credential, HttpSettings, PostgresSettings, SandboxSettings, SystemSettings, Systems};
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -26,8 +26,9 @@ use crate::failure::Failure;
 use crate::keys;
 use crate::private_file::PrivateFile;
 use crate::project::{
-    ExchangeDeclaration, HostDeclaration, HostProject, IssuerSource, PROJECT_FILE, Project,
-    RemoteDeclaration, SandboxDeclaration, SecretSource, System, SystemDeclaration, exchange_audiences,
+    ExchangeDeclaration, HostDeclaration, HostProject, IssuerSource, PROJECT_FILE, PostgresDeclaration,
+    Project, RemoteDeclaration, SandboxDeclaration, SecretSource, System, SystemDeclaration,
+    exchange_audiences,
 };
 
 /// Where the doors and the development issuer really listen.
@@ -100,10 +101,10 @@ impl Checked {
     }
 
     /// Opens the systems, and so proves every statement. Problems are added to the project's.
-    pub(crate) fn open_systems(&mut self, issuer: Option<&Issuer>) -> Systems {
+    pub(crate) async fn open_systems(&mut self, issuer: Option<&Issuer>) -> Systems {
         let mut problems = std::mem::take(&mut self.project.problems);
         let settings = system_settings(&self.project, issuer, &mut problems);
-        let systems = Systems::open(settings, self.space.clone(), &mut problems);
+        let systems = Systems::open(settings, self.space.clone(), &mut problems).await;
         problems.sort();
         self.project.problems = problems;
         systems
@@ -118,7 +119,7 @@ impl Checked {
         let key = ringfence_identity::development::new_key()
             .ok_or_else(|| Failure::new("this machine has no randomness", "try again later"))?;
         let issuer = issuer(&self.project, addresses, &key)?;
-        let systems = self.open_systems(issuer.as_ref());
+        let systems = self.open_systems(issuer.as_ref()).await;
         self.refuse_problems()?;
         attack_sandboxes(&self.project, &systems).await
     }
@@ -328,6 +329,7 @@ fn system_settings(
             SystemDeclaration::Sqlite { path } => {
                 Ok(SystemSettings::Sqlite { path: path.clone(), place: system.place.clone() })
             }
+            SystemDeclaration::Postgres(declared) => postgres(declared, &system.place),
             SystemDeclaration::Http { base_url, exchange } => {
                 let credential = match exchange {
                     Some(declared) => {
@@ -442,21 +444,41 @@ pub(crate) fn sandbox(declared: &SandboxDeclaration) -> Result<SandboxSettings, 
     Ok(SandboxSettings { profile, session: declared.session, parallel_max })
 }
 
+fn postgres(declared: &PostgresDeclaration, place: &Place) -> Result<SystemSettings, (String, String)> {
+    let unread = |path: &Path, error: std::io::Error| {
+        (format!("`{}` cannot be read: {error}", path.display()), "name the authority's PEM file".to_owned())
+    };
+    let ca = declared.ca.as_deref();
+    let ca = ca.map(|path| std::fs::read_to_string(path).map_err(|error| unread(path, error))).transpose()?;
+    Ok(SystemSettings::Postgres(Box::new(PostgresSettings {
+        url: Secret::new(secret_text(&declared.url)?),
+        ca,
+        act_as: declared.act_as.clone(),
+        claims: declared.claims.clone(),
+        schemas: declared.schemas.clone(),
+        connections_max: declared.connections_max,
+        place: place.clone(),
+    })))
+}
+
 fn egress_secret(source: &SecretSource) -> Result<ringfence_sandbox::egress::Secret, (String, String)> {
-    let text = match source {
+    ringfence_sandbox::egress::Secret::new(Zeroizing::new(secret_text(source)?))
+        .map_err(|error| (error.to_string(), "correct the secret".to_owned()))
+}
+
+fn secret_text(source: &SecretSource) -> Result<String, (String, String)> {
+    match source {
         SecretSource::Environment(variable) => std::env::var(variable).map_err(|_| {
             (format!("the environment has no `{variable}`"), "set it where the gateway is started".to_owned())
-        })?,
+        }),
         SecretSource::File(file) => {
             let secret = PrivateFile::read(file)
                 .map_err(|error| (error.to_string(), "correct the file".to_owned()))?;
             let lacks =
                 || (format!("`{}` does not exist", file.display()), "write the secret there".to_owned());
-            secret.ok_or_else(lacks)?.expose().trim().to_owned()
+            Ok(secret.ok_or_else(lacks)?.expose().trim().to_owned())
         }
-    };
-    ringfence_sandbox::egress::Secret::new(Zeroizing::new(text))
-        .map_err(|error| (error.to_string(), "correct the secret".to_owned()))
+    }
 }
 
 /// What is wrong with keys that are there already, or were; what is not needed yet is made when it is.

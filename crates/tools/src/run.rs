@@ -15,7 +15,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Runs one recorded call and consumes its ticket.
 ///
 /// `subject_token` is the verified token of the principal; a system's credential is minted from it, and it goes nowhere
-/// else. `watch` hears what a program writes, and cancels a program; a statement or a request is never cut in half.
+/// else. `watch` hears what a program writes, and cancels a program, and a statement that only reads; what
+/// changes something is never cut in half.
 /// Whatever happens there is an outcome, within the tool's time limit and a little grace.
 pub async fn run(ticket: Ticket, systems: &Systems, subject_token: &Secret, watch: &Watch) -> Outcome {
     let call = ticket.call();
@@ -39,6 +40,7 @@ async fn on_system(
     let call = ticket.call();
     match (systems.systems.get(call.system()), tool.operation()) {
         (Some(System::Sqlite(sqlite)), Operation::Sql { .. }) => sqlite.run(call).await,
+        (Some(System::Postgres(postgres)), Operation::Sql { .. }) => postgres.run(call, watch).await,
         (Some(System::Http(http)), Operation::Http(request)) => {
             http.run(tool, request, call, subject_token).await
         }

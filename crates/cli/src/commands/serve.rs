@@ -85,7 +85,7 @@ impl Serving {
                 .map(Arc::new),
             None => None,
         };
-        let systems = checked.open_systems(issuer.as_deref());
+        let systems = checked.open_systems(issuer.as_deref()).await;
         wiring::attack_sandboxes(&checked.project, &systems).await?;
         let agents = wiring::agents_settings(&checked.project, &addresses);
         let people = wiring::peoples_settings(&checked.project, &addresses);

@@ -2,6 +2,7 @@
 
 mod host;
 mod identity;
+mod postgres;
 mod remote;
 mod sandbox;
 mod server;
@@ -18,6 +19,7 @@ use toml::Spanned;
 
 pub(crate) use host::{HostDeclaration, HostProject};
 pub(crate) use identity::{IdentityDeclaration, IssuerSource};
+pub(crate) use postgres::PostgresDeclaration;
 pub(crate) use remote::RemoteDeclaration;
 pub(crate) use sandbox::{SandboxDeclaration, SecretSource};
 pub(crate) use server::Server;

@@ -9,6 +9,7 @@ use ringfence_core::{Place, Problem, SystemName};
 use toml::Spanned;
 use url::Url;
 
+use super::postgres::{self, PostgresDeclaration};
 use super::sandbox::{self, SandboxDeclaration};
 use super::section;
 use super::server::is_loopback;
@@ -28,6 +29,7 @@ impl System {
 
 pub(crate) enum SystemDeclaration {
     Sqlite { path: PathBuf },
+    Postgres(Box<PostgresDeclaration>),
     Http { base_url: Url, exchange: Option<ExchangeDeclaration> },
     Sandbox(Box<SandboxDeclaration>),
 }
@@ -46,6 +48,7 @@ impl SystemDeclaration {
     pub(super) fn kind(&self) -> SystemKind {
         match self {
             Self::Sqlite { .. } => SystemKind::Sqlite,
+            Self::Postgres(_) => SystemKind::Postgres,
             Self::Http { .. } => SystemKind::Http,
             Self::Sandbox(_) => SystemKind::Sandbox,
         }
@@ -82,13 +85,20 @@ fn system(folder: &Path, mut table: Table<'_>, problems: &mut Vec<Problem>) -> O
             let path = table.require::<String>("path", problems);
             path.map(|path| SystemDeclaration::Sqlite { path: folder.join(path.into_inner()) })
         }
+        "postgres" => {
+            postgres::read(folder, &mut table, problems).map(Box::new).map(SystemDeclaration::Postgres)
+        }
         "http" => http(folder, &mut table, problems),
         "sandbox" => {
             sandbox::read(folder, &mut table, problems).map(Box::new).map(SystemDeclaration::Sandbox)
         }
         other => {
             let what = format!("`{other}` is not a kind of system");
-            problems.push(Problem::error(table.place_of(&kind), what, "write `sqlite`, `http` or `sandbox`"));
+            problems.push(Problem::error(
+                table.place_of(&kind),
+                what,
+                "write `sqlite`, `postgres`, `http` or `sandbox`",
+            ));
             return None;
         }
     };
