@@ -1,6 +1,8 @@
 //! What the end-to-end tests share: the real binary, a project of its own for each test, and a gateway that runs.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+pub mod postgres;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;

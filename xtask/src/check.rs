@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::{attack, clients, fuzz, gvisor, layers, step};
+use crate::{attack, clients, fuzz, gvisor, layers, postgres, step};
 
 /// How long each fuzz target runs here; `cargo xtask fuzz` runs longer.
 const FUZZ_SECONDS: u64 = 10;
@@ -13,6 +13,7 @@ pub(crate) fn run() -> Result<(), String> {
     step::cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"])?;
     let mut skipped = clients::install();
     skipped.extend(gvisor::install());
+    skipped.extend(postgres::install());
     step::cargo(&["build", "--workspace", "--quiet"])?;
     tests()?;
     attack::run_fast()?;

@@ -7,6 +7,7 @@ mod clients;
 mod fuzz;
 mod gvisor;
 mod layers;
+mod postgres;
 mod step;
 
 use std::path::PathBuf;

@@ -84,8 +84,9 @@ fn decode(kind: &Type, raw: &[u8]) -> Result<Json, Failed> {
         Type::INT4 => i32::from_sql(kind, raw)?.into(),
         Type::INT8 => i64::from_sql(kind, raw)?.into(),
         Type::OID => u32::from_sql(kind, raw)?.into(),
-        Type::FLOAT4 => float(f32::from_sql(kind, raw)?.to_string())?,
-        Type::FLOAT8 => float(f64::from_sql(kind, raw)?.to_string())?,
+        // By its own shortest digits, which are fewer than those of the same number with twice the bits.
+        Type::FLOAT4 => float(f32::from_sql(kind, raw)?.to_string().parse()?),
+        Type::FLOAT8 => float(f64::from_sql(kind, raw)?),
         Type::NUMERIC => numeric(raw)?.into(),
         Type::UUID => uuid(raw)?.into(),
         Type::DATE => date(i32::from_be_bytes(raw.try_into()?))?.into(),
@@ -102,14 +103,14 @@ fn decode(kind: &Type, raw: &[u8]) -> Result<Json, Failed> {
     })
 }
 
-/// The shortest text that reads back as the same number; what JSON has no number for stays a word.
-fn float(text: String) -> Result<Json, Failed> {
-    Ok(match text.as_str() {
-        "inf" => "Infinity".into(),
-        "-inf" => "-Infinity".into(),
-        "NaN" => text.into(),
-        _ => serde_json::from_str(&text)?,
-    })
+/// What JSON has no number for is a word.
+fn float(number: f64) -> Json {
+    let word = match number {
+        f64::INFINITY => "Infinity",
+        f64::NEG_INFINITY => "-Infinity",
+        _ => "NaN",
+    };
+    serde_json::Number::from_f64(number).map_or_else(|| word.into(), Json::Number)
 }
 
 fn uuid(raw: &[u8]) -> Result<String, Failed> {

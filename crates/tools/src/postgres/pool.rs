@@ -9,7 +9,7 @@ use tokio_postgres::{Client, Error};
 use super::target::{Link, Target};
 
 /// How long a connection may take to be wiped.
-const WIPE_SECONDS: u64 = 2;
+const WIPE_SECONDS: u64 = 1;
 
 pub(super) struct Pool {
     target: Arc<Target>,

@@ -27,7 +27,7 @@ pub(crate) fn numbered(sql: &str) -> Numbered {
             }
             _ => None,
         };
-        is_after_colon = piece == Piece::Mark(':') && !is_after_colon;
+        is_after_colon = named.is_none() && piece == Piece::Mark(':') && !is_after_colon;
         if let Some(name) = named {
             pieces.next();
             let number = numbered.number(Some(name.to_owned()));
@@ -95,6 +95,7 @@ mod tests {
             ("SELECT x::text, :a::int", "SELECT x::text, $1::int", vec!["a"]),
             ("SELECT ':a' -- :b\n, \":c\", $$ :d $$", "SELECT ':a' -- :b\n, \":c\", $$ :d $$", vec![]),
             ("SELECT E'\\':a', :b", "SELECT E'\\':a', $1", vec!["b"]),
+            ("SELECT :a::int::text, :b", "SELECT $1::int::text, $2", vec!["a", "b"]),
             ("SELECT a[1:2], a[:x]", "SELECT a[1:2], a[$1]", vec!["x"]),
             ("/* /* */ :a */ :b", "/* /* */ :a */ $1", vec!["b"]),
         ] {
