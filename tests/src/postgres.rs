@@ -99,6 +99,7 @@ impl Server {
     ///
     /// # Panics
     /// Where one fails.
+    #[expect(clippy::must_use_candidate, reason = "most statements are run for what they change")]
     pub fn sql(&self, database: &str, statements: &str) -> Vec<Vec<String>> {
         self.session("postgres", database).run(statements).unwrap()
     }
@@ -191,6 +192,9 @@ fn on_runtime<T>(work: impl Future<Output = T>) -> T {
 
 impl Project {
     /// A project whose one system is the database `crm` of a server, with these keys besides, these tools, and these users.
+    ///
+    /// # Panics
+    /// Where it cannot be written.
     #[must_use]
     pub fn on_postgres(url: &str, keys: &str, tools: &str, users: &str) -> Self {
         let project = Self::new();

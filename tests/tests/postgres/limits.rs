@@ -144,7 +144,7 @@ fn a_read_that_nobody_wants_stops_at_the_server() {
     let serving = crm.project.serve(&[]);
     let alice = Agent::of(&crm.project, &serving, "alice");
     let call = ringfence_mcp::ToolCall { name: "t".into(), arguments: serde_json::Map::new() };
-    let (hang_up, hung_up) = tokio::sync::oneshot::channel();
+    let (hang_up, gone) = tokio::sync::oneshot::channel();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             until("the server works on it", || crm_active(&crm) == 1);
@@ -153,7 +153,7 @@ fn a_read_that_nobody_wants_stops_at_the_server() {
         alice.runtime.block_on(async {
             tokio::select! {
                 reply = alice.client.call(call) => panic!("{:?}", reply.map(|reply| reply.body)),
-                _ = hung_up => {}
+                _ = gone => {}
             }
         });
     });

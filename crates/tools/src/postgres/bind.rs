@@ -2,7 +2,6 @@
 //! reads each by the type that the statement gave its parameter when the tool was checked.
 
 use std::error::Error;
-use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -51,12 +50,7 @@ fn text(value: &Value, kind: &Type) -> Option<String> {
         (Value::Array(items), Kind::Array(item)) => list(items, item),
         (Value::Array(_), _) => Some(value.to_json().to_string()),
         (Value::String(given), _) if *kind == Type::BYTEA => {
-            let bytes = STANDARD.decode(given).ok()?;
-            let mut hex = "\\x".to_owned();
-            bytes.iter().for_each(|byte| {
-                let _infallible = write!(hex, "{byte:02x}");
-            });
-            Some(hex)
+            Some(format!("\\x{}", hex::encode(STANDARD.decode(given).ok()?)))
         }
         (Value::String(given), _) => Some(given.clone()),
         (Value::Integer(number), _) => Some(number.to_string()),

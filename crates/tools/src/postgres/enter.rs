@@ -107,7 +107,7 @@ impl Entry {
 
     /// Begins a transaction and enters it, in one round trip; the rows that count as changed before it did anything.
     pub(super) async fn enter(&self, client: &Client, terms: &Terms<'_>) -> Result<i64, NotEntered> {
-        let begin = if terms.writes {
+        let transaction = if terms.writes {
             "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
         } else {
             "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
@@ -119,8 +119,7 @@ impl Entry {
             vec![(&self.role, Type::TEXT), (&terms.writes, Type::BOOL)];
         values.extend(texts.iter().map(|text| (text as &(dyn ToSql + Sync), Type::TEXT)));
         values.extend(self.known.iter().map(|text| (text as &(dyn ToSql + Sync), Type::TEXT)));
-        let (began, judged) =
-            tokio::join!(biased; client.execute_typed(begin, &[]), client.query_typed_opt(ENTER, &values));
+        let (began, judged) = tokio::join!(biased; client.execute_typed(transaction, &[]), client.query_typed_opt(ENTER, &values));
         began.map_err(NotEntered::Failed)?;
         let Some(row) = judged.map_err(NotEntered::Failed)? else {
             return Err(NotEntered::Role("unknown".to_owned()));

@@ -88,7 +88,7 @@ fn decode(kind: &Type, raw: &[u8]) -> Result<Json, Failed> {
         Type::FLOAT4 => float(f32::from_sql(kind, raw)?.to_string().parse()?),
         Type::FLOAT8 => float(f64::from_sql(kind, raw)?),
         Type::NUMERIC => numeric(raw)?.into(),
-        Type::UUID => uuid(raw)?.into(),
+        Type::UUID => uuid::Uuid::from_slice(raw)?.to_string().into(),
         Type::DATE => date(i32::from_be_bytes(raw.try_into()?))?.into(),
         Type::TIME => time(i64::from_be_bytes(raw.try_into()?))?.into(),
         Type::TIMESTAMP => moment(raw, |at| TimeZone::UTC.to_datetime(at).to_string())?.into(),
@@ -111,12 +111,6 @@ fn float(number: f64) -> Json {
         _ => "NaN",
     };
     serde_json::Number::from_f64(number).map_or_else(|| word.into(), Json::Number)
-}
-
-fn uuid(raw: &[u8]) -> Result<String, Failed> {
-    let hex: String = raw.iter().map(|byte| format!("{byte:02x}")).collect();
-    let part = |from: usize, to: usize| hex.get(from..to).ok_or("a UUID has 16 bytes");
-    Ok([part(0, 8)?, part(8, 12)?, part(12, 16)?, part(16, 20)?, part(20, 32)?].join("-"))
 }
 
 fn date(days: i32) -> Result<String, Failed> {
@@ -182,12 +176,14 @@ fn numeric(raw: &[u8]) -> Result<String, Failed> {
         let at = i32::from(weight) - place;
         usize::try_from(at).ok().and_then(|at| groups.get(at)).copied().unwrap_or(0)
     };
-    let whole: String =
-        (0..=i32::from(weight).max(0)).rev().map(|place| format!("{:04}", group(place))).collect();
+    let digits = |places: std::ops::RangeInclusive<i32>| -> String {
+        let groups: Vec<String> = places.rev().map(|place| format!("{:04}", group(place))).collect();
+        groups.concat()
+    };
+    let whole = digits(0..=i32::from(weight).max(0));
     let whole = whole.trim_start_matches('0');
     let whole = if whole.is_empty() { "0" } else { whole };
-    let places = i32::try_from(shown.div_ceil(4))?;
-    let fraction: String = (1..=places).map(|place| format!("{:04}", group(-place))).collect();
+    let fraction = digits(-i32::try_from(shown.div_ceil(4))?..=-1);
     let fraction = fraction.get(..shown).unwrap_or_default();
     Ok(if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") })
 }

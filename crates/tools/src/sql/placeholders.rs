@@ -1,5 +1,7 @@
 //! The parameters that a statement uses: every placeholder is `:name` of a declared one, and every declared one is used.
 
+use std::fmt::Write as _;
+
 use ringfence_actions::Tool;
 use ringfence_core::{ParamName, Place, Problem};
 
@@ -31,7 +33,7 @@ pub(crate) fn numbered(sql: &str) -> Numbered {
         if let Some(name) = named {
             pieces.next();
             let number = numbered.number(Some(name.to_owned()));
-            numbered.text.push_str(&format!("${number}"));
+            let _infallible = write!(numbered.text, "${number}");
             continue;
         }
         match piece {

@@ -9,7 +9,7 @@ use crate::Outcome;
 /// What came out of a statement so far.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
-    rows: Vec<Json>,
+    kept: Vec<Json>,
     bytes: u64,
     is_cut: bool,
 }
@@ -19,12 +19,12 @@ impl Rows {
     pub(crate) fn push(&mut self, row: Map<String, Json>, limits: &Limits) {
         let row = Json::Object(row);
         let bytes = row.to_string().len() as u64;
-        if self.rows.len() as u64 >= limits.rows || self.bytes + bytes > limits.bytes {
+        if self.kept.len() as u64 >= limits.rows || self.bytes + bytes > limits.bytes {
             self.cut();
         }
         if !self.is_cut {
             self.bytes += bytes;
-            self.rows.push(row);
+            self.kept.push(row);
         }
     }
 
@@ -40,7 +40,7 @@ impl Rows {
 
     /// The outcome of a statement that changed so many rows.
     pub(crate) fn outcome(self, effect: Effect, changed: u64, has_columns: bool) -> Outcome {
-        let Self { rows, bytes, is_cut } = self;
+        let Self { kept: rows, bytes, is_cut } = self;
         let count = rows.len() as u64;
         match effect {
             Effect::Read => Outcome::done(json!({ "rows": rows, "truncated": is_cut }), count, bytes),
