@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ringfence_tests::until;
+use ringfence_tests::{Serving, until};
 use serde_json::{Value, json};
 
 use crate::{Agent, Crm, Test, column, tool};
@@ -33,6 +33,7 @@ fn rows_bytes_and_time_are_bounded() {
             "limits = { rows = 7, seconds = 30 }",
         ),
         tool("wide", "read", "SELECT repeat('x', 100000000) AS x", "limits = { size = \"64KiB\" }"),
+        tool("wide_write", "write", "SELECT repeat('x', 100000000) AS x", "limits = { size = \"64KiB\" }"),
         tool("slow", "read", "SELECT pg_sleep(60)::text AS s", "limits = { seconds = 1 }"),
         tool(
             "slow_write",
@@ -52,7 +53,11 @@ fn rows_bytes_and_time_are_bounded() {
     assert_eq!(read("few"), (7, json!(true)));
     let (rows, cut) = read("small");
     assert!((50..70).contains(&rows) && cut == true, "{rows}");
+    let before = peak_kib(&serving);
     assert_eq!(read("wide"), (0, json!(true)));
+    assert_eq!(alice.call("wide_write", json!({}))["refusal"]["code"], "result_too_large");
+    let grown = peak_kib(&serving) - before;
+    assert!(grown < 50_000, "no row of 100 MB was ever held: it took {grown} KiB more");
     let began = Instant::now();
     assert_eq!(read("endless"), (7, json!(true)), "cut while it streams, long before its end");
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
@@ -63,6 +68,14 @@ fn rows_bytes_and_time_are_bounded() {
         assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     }
     until("the server has stopped all of it", || crm.server.sql("crm", ACTIVE) == [["0"]]);
+}
+
+/// The most memory that the gateway ever had.
+fn peak_kib(serving: &Serving) -> u64 {
+    let process = serving.process().as_raw_nonzero();
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    peak.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 fn more_changes_than_allowed_change_nothing() {

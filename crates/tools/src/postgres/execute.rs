@@ -14,6 +14,8 @@ use super::bind::{Bound, bound};
 use super::enter::{Entry, NotEntered, Terms, changed, role_refused};
 use super::json::Cell;
 use super::pool::{Lease, Pool};
+use super::target::Link;
+use super::wire::Allowance;
 use super::{Plan, failure};
 use crate::sql::rows::{Changed, Rows};
 use crate::{Outcome, Watch, sql};
@@ -75,17 +77,17 @@ impl Work<'_> {
             Ok(Err(refusal)) => return Outcome::failed(refusal),
             Err(_) => return Outcome::failed(sql::busy()),
         };
-        let Some(client) = lease.client() else { return Outcome::failed(sql::could_not()) };
+        let Some(link) = lease.link() else { return Outcome::failed(sql::could_not()) };
         let stepped = tokio::select! {
             // A write that has begun runs to its end: its user may have to know what became of it.
             () = watch.cancelled(), if self.plan.effect == Effect::Read => {
                 return Outcome::failed(failure::cancelled());
             }
-            stepped = timeout_at(until, self.step(client, before)) => stepped,
+            stepped = timeout_at(until, self.step(link, before)) => stepped,
         };
         let (outcome, can_go_on) = match stepped {
             Ok(Ok(stepped)) if stepped.is_unfinished => (self.outcome(stepped), false),
-            Ok(Ok(stepped)) => self.kept(client, stepped, until).await,
+            Ok(Ok(stepped)) => self.kept(&link.client, stepped, until).await,
             Ok(Err(Failed::Database(error))) => {
                 (Outcome::failed(failure::refusal(&error, limits)), !failure::is_lost(&error))
             }
@@ -102,16 +104,19 @@ impl Work<'_> {
     /// since nothing was asked on it yet.
     async fn entered<'p>(&self, pool: &'p Pool) -> Result<(Lease<'p>, i64), Refusal> {
         loop {
-            let lease = pool.lease().await.map_err(|error| unreachable(&error))?;
+            let lease = pool.lease().await.map_err(|error| unreachable(&error.to_string()))?;
             let left = self.deadline.saturating_duration_since(Instant::now()).as_millis();
             let milliseconds = u64::try_from(left).unwrap_or(1).max(1);
             let writes = self.plan.effect != Effect::Read;
             let terms = Terms { search_path: self.search_path, milliseconds, writes };
-            let Some(client) = lease.client() else { return Err(sql::could_not()) };
-            match self.entry.enter(client, &terms).await {
+            let Some(link) = lease.link() else { return Err(sql::could_not()) };
+            link.allow(self.plan.limits.bytes);
+            match self.entry.enter(&link.client, &terms).await {
                 Ok(before) => return Ok((lease, before)),
                 Err(NotEntered::Failed(error)) if lease.is_used && failure::is_lost(&error) => {}
-                Err(NotEntered::Failed(error)) => return Err(unreachable(&error)),
+                Err(NotEntered::Failed(error)) => {
+                    return Err(unreachable(error.code().map_or("none", |code| code.code())));
+                }
                 Err(NotEntered::Role(verdict)) => {
                     tracing::warn!(role = ?self.entry.role, verdict, "a call named a role that it may not act in");
                     lease.give_back().await;
@@ -121,10 +126,11 @@ impl Work<'_> {
         }
     }
 
-    async fn step(&self, client: &Client, before: i64) -> Result<Stepped, Failed> {
+    async fn step(&self, link: &Link, before: i64) -> Result<Stepped, Failed> {
+        let client = &link.client;
         let values = self.values.iter().map(|(value, kind)| (value, kind.clone()));
         let stream = client.query_typed_raw(&self.plan.statement, values).await?;
-        let mut stepped = self.read(stream).await?;
+        let mut stepped = self.read(stream, &link.allowance).await?;
         if self.plan.effect != Effect::Read {
             let all = changed(client).await?.saturating_sub(before);
             stepped.changed.all = u64::try_from(all).unwrap_or(0).max(stepped.changed.own);
@@ -133,12 +139,15 @@ impl Work<'_> {
     }
 
     /// Reads to the end of what the limits allow, and a little on. A write is read to its own end.
-    async fn read(&self, stream: RowStream) -> Result<Stepped, Failed> {
+    async fn read(&self, stream: RowStream, allowance: &Allowance) -> Result<Stepped, Failed> {
         let mut stream = pin!(stream);
         let mut rows = Rows::default();
         let (mut beyond_rows, mut beyond_bytes) = (0_u64, 0_u64);
         while let Some(row) = std::future::poll_fn(|task| stream.as_mut().poll_next(task)).await {
-            let row = row?;
+            let row = match row {
+                Err(_) if allowance.is_used_up() => return self.too_large(rows),
+                row => row?,
+            };
             if !rows.is_cut() {
                 self.keep(&row, &mut rows)?;
                 continue;
@@ -151,6 +160,15 @@ impl Work<'_> {
         }
         let own = stream.rows_affected().unwrap_or(0);
         Ok(Stepped { rows, changed: Changed { own, all: own }, is_unfinished: false })
+    }
+
+    /// More came than any result of this tool can be: what was kept so far is all of it, and a change does not stay.
+    fn too_large(&self, mut rows: Rows) -> Result<Stepped, Failed> {
+        if self.plan.effect != Effect::Read {
+            return Err(Failed::Result(failure::too_large()));
+        }
+        rows.cut();
+        Ok(Stepped { rows, changed: Changed::default(), is_unfinished: true })
     }
 
     fn keep(&self, row: &Row, rows: &mut Rows) -> Result<(), Failed> {
@@ -203,8 +221,7 @@ impl Work<'_> {
 }
 
 /// Nothing was asked yet.
-fn unreachable(error: &Error) -> Refusal {
-    let code = error.code().map_or("none", |code| code.code());
-    tracing::warn!(sqlstate = code, "the database could not be reached, or let the transaction not begin");
+fn unreachable(why: &str) -> Refusal {
+    tracing::warn!(why, "the database could not be reached, or let the transaction not begin");
     sql::busy()
 }

@@ -51,6 +51,13 @@ pub(super) fn cancelled() -> Refusal {
     Refusal::new("cancelled", RefusalClass::Budget, Wall::Limits, Retry::Later, message)
 }
 
+/// What a change returns is larger than the tool's limit by far.
+pub(super) fn too_large() -> Refusal {
+    let message =
+        "its result is far larger than this tool may give, so it was stopped and nothing was changed";
+    Refusal::new("result_too_large", RefusalClass::Budget, Wall::Limits, Retry::WithChange, message)
+}
+
 fn with_code(refusal: Refusal, code: &str) -> Refusal {
     Refusal { message: format!("{} (SQLSTATE {code})", refusal.message), ..refusal }
 }

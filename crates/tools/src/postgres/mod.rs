@@ -13,6 +13,7 @@ mod pool;
 mod prove;
 mod rights;
 mod target;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,10 +30,13 @@ pub use enter::ActAs;
 use enter::{Entry, is_role, search_path};
 use execute::{Work, values};
 use pool::Pool;
-use target::{Link, Target};
+use target::{Link, Target, Unconnected, reason};
 
 /// How long all of a check may take for one system.
 const CHECK_SECONDS: u64 = 60;
+
+/// How much the server may say to all of it.
+const CHECK_BYTES: u64 = 256 << 20;
 
 /// One `[systems.NAME]` of kind `postgres`.
 pub struct PostgresSettings {
@@ -116,6 +120,7 @@ impl Postgres {
         }
         let target = Arc::new(Target::new(&settings.url, settings.ca.as_deref())?);
         let link = target.connect().await.map_err(|error| unconnected(&error))?;
+        link.allow(CHECK_BYTES);
         let writes = tools.iter().any(|tool| tool.effect() != Effect::Read);
         let (act_as, schemas, place) = (&settings.act_as, &settings.schemas, &settings.place);
         let question = rights::Question { act_as, schemas, writes, place };
@@ -154,14 +159,12 @@ impl Postgres {
     }
 }
 
-fn unconnected(error: &tokio_postgres::Error) -> (String, String) {
-    let what = format!("the database cannot be connected to: {}", prove::reason(error));
-    let source = std::error::Error::source(error).filter(|_| error.as_db_error().is_none());
-    let source = source.map(|source| format!(": {source}")).unwrap_or_default();
-    (what + &source, "start it, or correct `url` and `ca`".to_owned())
+fn unconnected(error: &Unconnected) -> (String, String) {
+    let what = format!("the database cannot be connected to: {error}");
+    (what, "start it, or correct `url` and `ca`".to_owned())
 }
 
 fn unread(error: &tokio_postgres::Error) -> (String, String) {
-    let what = format!("the rights of the connection's role cannot be read: {}", prove::reason(error));
+    let what = format!("the rights of the connection's role cannot be read: {}", reason(error));
     (what, "it needs PostgreSQL 13 or later, whose catalogue everyone can read".to_owned())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
 
-use super::target::{Link, Target};
+use super::target::{Link, Target, Unconnected};
 
 /// How long a connection may take to be wiped.
 const WIPE_SECONDS: u64 = 1;
@@ -32,7 +32,7 @@ impl Pool {
     }
 
     /// A connection that nothing is left on: one that waited, or a new one.
-    pub(super) async fn lease(&self) -> Result<Lease<'_>, Error> {
+    pub(super) async fn lease(&self) -> Result<Lease<'_>, Unconnected> {
         while let Some(link) = self.idle.lock().ok().and_then(|mut idle| idle.pop()) {
             if !link.client.is_closed() {
                 return Ok(Lease { pool: self, link: Some(link), is_used: true });
@@ -41,7 +41,8 @@ impl Pool {
         let link = self.target.connect().await?;
         // The driver asks about a type where it meets it, which must not be amid a result.
         for kind in &self.types {
-            link.client.prepare_typed("SELECT $1", std::slice::from_ref(kind)).await?;
+            let asked = link.client.prepare_typed("SELECT $1", std::slice::from_ref(kind)).await;
+            asked.map_err(Unconnected::Refused)?;
         }
         Ok(Lease { pool: self, link: Some(link), is_used: false })
     }
@@ -49,13 +50,14 @@ impl Pool {
 
 impl Lease<'_> {
     /// `None` only while it is dropped.
-    pub(super) fn client(&self) -> Option<&Client> {
-        self.link.as_ref().map(|link| &link.client)
+    pub(super) fn link(&self) -> Option<&Link> {
+        self.link.as_ref()
     }
 
     /// Ends whatever transaction is open, wipes the session, and lets the connection wait for its next call.
     pub(super) async fn give_back(mut self) {
         let Some(link) = self.link.take() else { return };
+        link.allow(0);
         let wiped = tokio::time::timeout(Duration::from_secs(WIPE_SECONDS), wipe(&link.client)).await;
         if matches!(wiped, Ok(Ok(())))
             && let Ok(mut idle) = self.pool.idle.lock()

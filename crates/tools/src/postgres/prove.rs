@@ -6,6 +6,7 @@ use tokio_postgres::types::{Kind, Type};
 use tokio_postgres::{Client, Error, Statement};
 
 use super::enter::{Entry, NotEntered, Terms};
+use super::target::reason;
 use super::{Plan, bind, json};
 use crate::sql::words::{self, Dialect};
 use crate::sql::{placeholders, twice, wrong_beginning};
@@ -92,17 +93,6 @@ async fn prepared_as(
         return Err(error);
     }
     client.prepare(statement).await
-}
-
-/// The server's own words: whoever runs `check` wrote the statement.
-pub(super) fn reason(error: &Error) -> String {
-    match error.as_db_error() {
-        Some(said) => {
-            let hint = said.hint().map(|hint| format!(" ({hint})"));
-            format!("{}{}", said.message(), hint.unwrap_or_default())
-        }
-        None => error.to_string(),
-    }
 }
 
 fn fit_params(tool: &Tool, params: &[(ParamName, Type)], problems: &mut Vec<Problem>) -> bool {

@@ -1,5 +1,6 @@
 //! Which server, and how it is spoken to: encrypted with a checked certificate, unless it is on this machine.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,14 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{CancelToken, Client, Config};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{CancelToken, Client, Config, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::AbortOnDropHandle;
+
+use super::wire::{Allowance, Wire};
+
+type RustlsOf = <MakeRustlsConnect as MakeTlsConnect<Wire>>::TlsConnect;
 
 /// How long a connection may take to come up.
 const CONNECT_SECONDS: u64 = 5;
@@ -18,16 +24,44 @@ const CONNECT_SECONDS: u64 = 5;
 const SESSION: &str = "-c search_path=pg_catalog,pg_temp -c default_transaction_read_only=on \
     -c standard_conforming_strings=on -c TimeZone=UTC -c DateStyle=ISO -c client_min_messages=error";
 
+/// How much the server may say while a connection comes up, and while nothing but our own is asked on it.
+const OWN_BYTES: u64 = 4 << 20;
+
 /// A server and a database on it.
 pub(super) struct Target {
     config: Config,
+    host: Host,
+    port: u16,
     tls: MakeRustlsConnect,
 }
 
 /// A connection, and the task that reads from it; both end when it is dropped.
 pub(super) struct Link {
     pub(super) client: Client,
+    /// How much more may come.
+    pub(super) allowance: Allowance,
     _reading: AbortOnDropHandle<()>,
+}
+
+/// A connection did not come up.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unconnected {
+    #[error("{0}")]
+    Unreachable(#[source] std::io::Error),
+    #[error("{}", reason(.0))]
+    Refused(#[source] Error),
+    #[error("it did not answer within {CONNECT_SECONDS} s")]
+    Silent,
+}
+
+/// The server's own words, for whoever runs `check`.
+pub(super) fn reason(error: &Error) -> String {
+    if let Some(said) = error.as_db_error() {
+        let hint = said.hint().map(|hint| format!(" ({hint})"));
+        return format!("{}{}", said.message(), hint.unwrap_or_default());
+    }
+    let source = std::error::Error::source(error).map(|source| format!(": {source}"));
+    format!("{error}{}", source.unwrap_or_default())
 }
 
 impl Target {
@@ -41,52 +75,81 @@ impl Target {
             ("the URL of the database cannot be read".to_owned(), instead.to_owned())
         };
         let mut config: Config = url.trim().parse().map_err(|_| unreadable())?;
-        if config.get_hosts().is_empty() || config.get_options().is_some() {
+        let (Some(host), 1) = (config.get_hosts().first().cloned(), config.get_hosts().len()) else {
+            return Err(unreadable());
+        };
+        if config.get_options().is_some() || !config.get_hostaddrs().is_empty() {
             return Err(unreadable());
         }
-        let mode = mode(&config)?;
+        let port = config.get_ports().first().copied().unwrap_or(5432);
+        let mode = mode(&config, &host)?;
         config.ssl_mode(mode).options(SESSION).application_name("ringfence");
-        config.connect_timeout(Duration::from_secs(CONNECT_SECONDS));
-        config.tcp_user_timeout(Duration::from_secs(30)).keepalives_idle(Duration::from_secs(30));
         let roots = if mode == SslMode::Disable { RootCertStore::empty() } else { roots(ca)? };
         let builder =
             ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
         let builder = builder.with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| (error.to_string(), "report this".to_owned()))?;
         let tls = MakeRustlsConnect::new(builder.with_root_certificates(roots).with_no_client_auth());
-        Ok(Self { config, tls })
+        Ok(Self { config, host, port, tls })
     }
 
     /// A new connection.
-    pub(super) async fn connect(&self) -> Result<Link, tokio_postgres::Error> {
-        let (client, connection) = self.config.connect(self.tls.clone()).await?;
+    pub(super) async fn connect(&self) -> Result<Link, Unconnected> {
+        let limit = Duration::from_secs(CONNECT_SECONDS);
+        tokio::time::timeout(limit, self.connected()).await.unwrap_or(Err(Unconnected::Silent))
+    }
+
+    async fn connected(&self) -> Result<Link, Unconnected> {
+        let allowance = Allowance::default();
+        allowance.set(OWN_BYTES);
+        let (wire, tls) = self.dial(allowance.clone()).await.map_err(Unconnected::Unreachable)?;
+        let (client, connection) = self.config.connect_raw(wire, tls).await.map_err(Unconnected::Refused)?;
         // What it ends with, the next request on it is told too.
         let reading = tokio::spawn(async move { drop(connection.await) });
-        Ok(Link { client, _reading: AbortOnDropHandle::new(reading) })
+        Ok(Link { client, allowance, _reading: AbortOnDropHandle::new(reading) })
+    }
+
+    async fn dial(&self, allowance: Allowance) -> std::io::Result<(Wire, RustlsOf)> {
+        let wire = Wire::dial(&self.host, self.port, allowance).await?;
+        let name = match &self.host {
+            Host::Tcp(name) => name.trim_matches(['[', ']']),
+            Host::Unix(_) => "localhost",
+        };
+        let tls = MakeTlsConnect::<Wire>::make_tls_connect(&mut self.tls.clone(), name);
+        Ok((wire, tls.map_err(std::io::Error::other)?))
     }
 
     /// Asks the server to stop what a connection does; best effort, in a task of its own.
-    pub(super) fn cancel(&self, token: CancelToken) {
+    pub(super) fn cancel(self: &Arc<Self>, token: CancelToken) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let tls = self.tls.clone();
+        let target = self.clone();
         let asking = async move {
-            let limit = Duration::from_secs(CONNECT_SECONDS);
-            let _best_effort = tokio::time::timeout(limit, token.cancel_query(tls)).await;
+            let allowance = Allowance::default();
+            allowance.set(OWN_BYTES);
+            let Ok((wire, tls)) = target.dial(allowance).await else { return };
+            let _best_effort = token.cancel_query_raw(wire, tls).await;
         };
-        drop(runtime.spawn(asking));
+        let limit = Duration::from_secs(CONNECT_SECONDS);
+        drop(runtime.spawn(tokio::time::timeout(limit, asking)));
+    }
+}
+
+impl Link {
+    /// What may come from now on: the answer of a call, or what only we ask.
+    pub(super) fn allow(&self, answer_bytes: u64) {
+        self.allowance.set(OWN_BYTES + 2 * answer_bytes);
     }
 }
 
 /// Plain text is for this machine alone.
-fn mode(config: &Config) -> Result<SslMode, (String, String)> {
-    let is_here = |host: &Host| match host {
+fn mode(config: &Config, host: &Host) -> Result<SslMode, (String, String)> {
+    let is_local = match host {
         Host::Unix(_) => true,
         Host::Tcp(name) => {
-            name == "localhost" || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+            name == "localhost"
+                || name.trim_matches(['[', ']']).parse().is_ok_and(|address: IpAddr| address.is_loopback())
         }
     };
-    let is_local = config.get_hosts().iter().all(is_here)
-        && config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback);
     match (config.get_ssl_mode(), is_local) {
         (SslMode::Require, _) | (SslMode::Prefer, false) => Ok(SslMode::Require),
         (_, true) => Ok(SslMode::Disable),
@@ -141,9 +204,7 @@ mod tests {
         for elsewhere in [
             "postgres://u:p@db.example.com/d",
             "postgres://u:p@db.example.com/d?sslmode=verify-full",
-            "postgres://u:p@localhost,db.example.com/d",
             "postgres://u:p@localhost/d?sslmode=require",
-            "postgres://u:p@localhost/d?hostaddr=10.1.2.3",
         ] {
             assert_eq!(mode_of(elsewhere), Ok(SslMode::Require), "{elsewhere}");
         }
