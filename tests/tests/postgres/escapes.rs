@@ -1,5 +1,6 @@
 //! What a statement of a tool could do besides what it says. Each with a control: the same without the gateway.
 
+use ringfence_tests::until;
 use serde_json::json;
 
 use crate::{Agent, Crm, Test, column, tool};
@@ -10,6 +11,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("an_argument_is_a_value_and_never_a_statement", an_argument_is_a_value_and_never_a_statement),
     ("an_error_carries_no_value", an_error_carries_no_value),
     ("a_temporary_thing_hides_nothing", a_temporary_thing_hides_nothing),
+    ("calls_beside_it_are_neither_seen_nor_stopped", calls_beside_it_are_neither_seen_nor_stopped),
 ];
 
 /// A function that writes, whatever calls it; and one that first asks for the right to.
@@ -161,4 +163,31 @@ fn a_temporary_thing_hides_nothing() {
     let raw = crm.server.session("gateway", "crm");
     let seen = raw.run("SET ROLE alice; SELECT hide(); SELECT id FROM customers").unwrap();
     assert_eq!(seen, [["hidden"], ["9"]], "the control: in the same session it is found first");
+}
+
+fn calls_beside_it_are_neither_seen_nor_stopped() {
+    let others = "FROM pg_stat_activity WHERE usename = 'gateway' AND query LIKE '%pg_sleep(%' AND pid <> pg_backend_pid()";
+    let stop = "SELECT count(pg_terminate_backend(pid)) AS n FROM pg_stat_activity \
+        WHERE usename = 'gateway' AND pid <> pg_backend_pid()";
+    let seconds = "limits = { seconds = 60 }";
+    let tools = [
+        tool("sleep", "read", "SELECT pg_sleep(8)::text AS s", seconds),
+        tool("spy", "read", &format!("SELECT count(*) AS n {others}"), seconds),
+        tool("stop", "read", stop, seconds),
+    ];
+    let crm = Crm::new("", &tools.concat());
+    let serving = crm.project.serve(&[]);
+    std::thread::scope(|scope| {
+        let sleeping = scope.spawn(|| Agent::of(&crm.project, &serving, "bob").call("sleep", json!({})));
+        let raw = crm.server.session("gateway", "crm");
+        let sees = format!("SELECT count(*) {others}");
+        until("Bob's call runs; the control: the connection's own role sees it", || {
+            raw.run(&sees).unwrap() == [["1"]]
+        });
+        let alice = Agent::of(&crm.project, &serving, "alice");
+        assert_eq!(column(&alice.call("spy", json!({})), "n"), [0]);
+        assert_eq!(alice.call("stop", json!({}))["refusal"]["code"], "system_forbids");
+        let slept = sleeping.join().unwrap();
+        assert_eq!(column(&slept, "s"), [""], "{slept}");
+    });
 }

@@ -7,6 +7,7 @@ use futures_core::Stream as _;
 use ringfence_core::{Arguments, Effect, Refusal, RefusalClass, Retry, Wall};
 use serde_json::Map;
 use tokio::time::{Instant, timeout_at};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row, RowStream};
 
@@ -114,6 +115,12 @@ impl Work<'_> {
             match self.entry.enter(&link.client, &terms).await {
                 Ok(before) => return Ok((lease, before)),
                 Err(NotEntered::Failed(error)) if lease.is_used && failure::is_lost(&error) => {}
+                // From version 16 on a membership may be one without the right to act in the role.
+                Err(NotEntered::Failed(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                    tracing::warn!(role = ?self.entry.role, "the connection may not act in a role that a call named");
+                    lease.give_back().await;
+                    return Err(role_refused());
+                }
                 Err(NotEntered::Failed(error)) => {
                     return Err(unreachable(error.code().map_or("none", |code| code.code())));
                 }
