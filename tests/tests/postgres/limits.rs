@@ -188,8 +188,15 @@ fn one_run_waits_for_itself() {
                 assert_eq!(column(&reply, "s"), [""], "{reply}");
             });
         }
-        until("Bob has all that he can have", || crm_active(&crm) >= 4);
-        assert_eq!(crm_active(&crm), 4, "half of eight");
+        let mut most = 0;
+        until("Bob has all that he can have", || {
+            most = most.max(crm_active(&crm));
+            most >= 4
+        });
+        for _ in 0..5 {
+            most = most.max(crm_active(&crm));
+        }
+        assert_eq!(most, 4, "half of eight");
         let alice = Agent::of(&crm.project, &serving, "alice");
         assert_eq!(column(&alice.call("quick", json!({})), "x"), [1], "Alice does not wait for Bob");
     });
