@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod person;
+pub mod postgres;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::{attack, clients, fuzz, gvisor, layers, matplotlib, step};
+use crate::{attack, clients, fuzz, gvisor, layers, matplotlib, postgres, step};
 
 /// How long each fuzz target runs here; `cargo xtask fuzz` runs longer.
 const FUZZ_SECONDS: u64 = 10;
@@ -14,6 +14,7 @@ pub(crate) fn run() -> Result<(), String> {
     let mut skipped = clients::install();
     skipped.extend(gvisor::install());
     skipped.extend(matplotlib::install());
+    skipped.extend(postgres::install());
     step::cargo(&["build", "--workspace", "--quiet"])?;
     tests()?;
     attack::run_fast()?;

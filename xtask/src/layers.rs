@@ -36,6 +36,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     // `init` writes sample data and `demo` looks past the gateway: docs/decisions/0006-sql-in-the-cli.md.
     ("rusqlite", &["store", "tools", "cli"]),
     ("seccompiler", &["sandbox"]),
+    ("tokio-postgres", &["tools"]),
     ("toml", &["actions", "cli"]),
 ];
 
@@ -89,6 +90,16 @@ const WORDS: &[Word] = &[
         pattern: r"rusqlite",
         files: &["store/src/", "tools/src/sqlite/", "cli/src/commands/init.rs", "cli/src/demo/"],
         why: "SQL belongs to the journal and the tools",
+    },
+    Word {
+        pattern: r"tokio_postgres",
+        files: &["tools/src/postgres/"],
+        why: "SQL belongs to the journal and the tools",
+    },
+    Word {
+        pattern: r"\b(batch_execute|simple_query)",
+        files: &[],
+        why: "the simple protocol takes several statements at once",
     },
     Word {
         pattern: r"println!|print!",

@@ -8,6 +8,7 @@ mod fuzz;
 mod gvisor;
 mod layers;
 mod matplotlib;
+mod postgres;
 mod step;
 
 use std::path::PathBuf;

@@ -71,7 +71,9 @@ fn refuse(mut wrong: Vec<Field>) -> Refusal {
     Refusal { fields: wrong, ..refusal }
 }
 
-fn claim_missing() -> Refusal {
+/// What an agent is told where its user's identity lacks a claim that a tool or its system needs.
+#[must_use]
+pub fn claim_missing() -> Refusal {
     Refusal::new(
         "claim_missing",
         RefusalClass::Arguments,

@@ -13,6 +13,7 @@ mod schema;
 mod space;
 mod tool;
 
+pub use check::claim_missing;
 pub use file::File;
 pub use format::Format;
 pub use operation::{HttpRequest, Method, Operation, PathSegment};

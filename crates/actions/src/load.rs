@@ -246,9 +246,10 @@ fn take_limits(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Limits {
     let rows = limits.number("rows", 1..=10_000, problems).unwrap_or(default.rows);
     let seconds = limits.number("seconds", 1..=600, problems).unwrap_or(default.seconds);
     let changed_rows = limits.number("changed-rows", 1..=100_000, problems).unwrap_or(default.changed_rows);
+    let expect_rows = limits.number("expect-rows", 0..=100_000, problems);
     let bytes = limits.size("size", 1 << 10..=64 << 20, problems).unwrap_or(default.bytes);
     limits.finish(problems);
-    Limits { rows, seconds, bytes, changed_rows }
+    Limits { rows, seconds, bytes, changed_rows, expect_rows }
 }
 
 /// The names of all declared parameters, and those of them that could be read.

@@ -104,7 +104,7 @@ pub(crate) fn take(
     problems: &mut Vec<Problem>,
 ) -> Option<Operation> {
     let wanted = match kind {
-        SystemKind::Sqlite => "sql",
+        SystemKind::Sqlite | SystemKind::Postgres => "sql",
         SystemKind::Http => "http",
         SystemKind::Sandbox => "program",
     };
@@ -117,7 +117,7 @@ pub(crate) fn take(
         ));
     }
     match kind {
-        SystemKind::Sqlite => {
+        SystemKind::Sqlite | SystemKind::Postgres => {
             let statement = table.require::<String>("sql", problems)?;
             let place = file.place(&statement.span());
             Some(Operation::Sql { statement: statement.into_inner(), place })

@@ -9,6 +9,8 @@ use crate::{Operation, Param, Source};
 pub enum SystemKind {
     /// An SQLite database.
     Sqlite,
+    /// A PostgreSQL database.
+    Postgres,
     /// An HTTP API at a fixed origin.
     Http,
     /// A sandbox that runs programs.
@@ -21,6 +23,7 @@ impl SystemKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
             Self::Http => "http",
             Self::Sandbox => "sandbox",
         }
@@ -38,11 +41,13 @@ pub struct Limits {
     pub bytes: u64,
     /// Rows that one call of a tool that writes may change; a call that would change more changes none.
     pub changed_rows: u64,
+    /// Where it is set: rows that the statement itself must change, or the call changes none.
+    pub expect_rows: Option<u64>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { rows: 100, seconds: 10, bytes: 1 << 20, changed_rows: 1 }
+        Self { rows: 100, seconds: 10, bytes: 1 << 20, changed_rows: 1, expect_rows: None }
     }
 }
 

@@ -16,14 +16,14 @@ use ringfence_sandbox::egress::Rules;
 use ringfence_sandbox::remote::{HostSettings, Hosted, RemoteSettings};
 use ringfence_sandbox::{Isolation, WayOut};
 use ringfence_store::{Journal, JournalSettings, Role, Runs};
-use ringfence_tools::{HttpSettings, SandboxSettings, SystemSettings, Systems};
+use ringfence_tools::{HttpSettings, PostgresSettings, SandboxSettings, SystemSettings, Systems};
 use url::Url;
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 use crate::project::{
-    CredentialWay, HostDeclaration, HostProject, IssuerSource, PROJECT_FILE, Project, RemoteDeclaration,
-    SandboxDeclaration, SecretSource, System, SystemDeclaration, exchange_audiences,
+    CredentialWay, HostDeclaration, HostProject, IssuerSource, PROJECT_FILE, PostgresDeclaration, Project,
+    RemoteDeclaration, SandboxDeclaration, SecretSource, System, SystemDeclaration, exchange_audiences,
 };
 use crate::{credentials, keys, trust};
 
@@ -102,7 +102,7 @@ impl Checked {
     }
 
     /// Opens the systems, and so proves every statement. Problems are added to the project's.
-    pub(crate) fn open_systems(&mut self, issuer: Option<&Issuer>, addresses: &Addresses) -> Systems {
+    pub(crate) async fn open_systems(&mut self, issuer: Option<&Issuer>, addresses: &Addresses) -> Systems {
         let mut problems = std::mem::take(&mut self.project.problems);
         let base = peoples_audience(&self.project, addresses);
         self.accounts = credentials::accounts(&self.project, base.clone(), &mut problems);
@@ -113,7 +113,7 @@ impl Checked {
             problems.push(Problem::error(Place::start(PROJECT_FILE), what, instead));
         }
         let settings = system_settings(&self.project, issuer, self.accounts.as_ref(), &mut problems);
-        let systems = Systems::open(settings, self.space.clone(), &mut problems);
+        let systems = Systems::open(settings, self.space.clone(), &mut problems).await;
         problems.sort();
         self.project.problems = problems;
         systems
@@ -128,7 +128,7 @@ impl Checked {
         let key = ringfence_identity::development::new_key()
             .ok_or_else(|| Failure::new("this machine has no randomness", "try again later"))?;
         let issuer = issuer(&self.project, &self.space, addresses, &key)?;
-        let systems = self.open_systems(issuer.as_ref(), addresses);
+        let systems = self.open_systems(issuer.as_ref(), addresses).await;
         self.refuse_problems()?;
         attack_sandboxes(&self.project, &systems).await
     }
@@ -341,6 +341,7 @@ fn system_settings(
             SystemDeclaration::Sqlite { path } => {
                 Ok(SystemSettings::Sqlite { path: path.clone(), place: system.place.clone() })
             }
+            SystemDeclaration::Postgres(declared) => postgres(declared, &system.place),
             SystemDeclaration::Http { base_url, credential } => {
                 let credential =
                     credential.as_ref().map(|declared| credentials::credential(declared, issuer, accounts));
@@ -418,6 +419,23 @@ pub(crate) fn sandbox(declared: &SandboxDeclaration) -> Result<SandboxSettings, 
     }
     let parallel_max = usize::try_from(declared.parallel_max).unwrap_or(1).max(1);
     Ok(SandboxSettings { profile, session: declared.session, parallel_max })
+}
+
+fn postgres(declared: &PostgresDeclaration, place: &Place) -> Result<SystemSettings, (String, String)> {
+    let unread = |path: &Path, error: std::io::Error| {
+        (format!("`{}` cannot be read: {error}", path.display()), "name the authority's PEM file".to_owned())
+    };
+    let ca = declared.ca.as_deref();
+    let ca = ca.map(|path| std::fs::read_to_string(path).map_err(|error| unread(path, error))).transpose()?;
+    Ok(SystemSettings::Postgres(Box::new(PostgresSettings {
+        url: credentials::secret(&declared.url)?,
+        ca,
+        act_as: declared.act_as.clone(),
+        claims: declared.claims.clone(),
+        schemas: declared.schemas.clone(),
+        connections_max: declared.connections_max,
+        place: place.clone(),
+    })))
 }
 
 fn egress_secret(source: &SecretSource) -> Result<ringfence_sandbox::egress::Secret, (String, String)> {

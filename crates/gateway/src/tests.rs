@@ -26,7 +26,7 @@ fn check() -> TokenCheck {
     TokenCheck::new(rules, KeySource::Url(Endpoint::new("https://127.0.0.1:1/jwks").unwrap())).ok().unwrap()
 }
 
-fn gateway(folder: &Path, limits: CallLimits) -> (Gateway, Caller) {
+async fn gateway(folder: &Path, limits: CallLimits) -> (Gateway, Caller) {
     let authorities = Authorities::establish();
     let space = Arc::new(ActionSpace::default());
     let mut problems = Vec::new();
@@ -49,7 +49,7 @@ fn gateway(folder: &Path, limits: CallLimits) -> (Gateway, Caller) {
         policies,
         identity: Identity::new(check(), check(), groups, authorities.verifier),
         journal,
-        systems: Systems::open(BTreeMap::new(), space.clone(), &mut problems),
+        systems: Systems::open(BTreeMap::new(), space.clone(), &mut problems).await,
         space,
         limits,
         clock: Clock::of(|| Instant(1)),
@@ -63,9 +63,9 @@ fn gateway(folder: &Path, limits: CallLimits) -> (Gateway, Caller) {
 #[tokio::test]
 async fn a_list_takes_a_place_among_the_calls_under_way() {
     let (full, roomy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (gateway, caller) = self::gateway(full.path(), CallLimits { total: 8, per_run: 0 });
+    let (gateway, caller) = self::gateway(full.path(), CallLimits { total: 8, per_run: 0 }).await;
     assert_eq!(gateway.tools(&caller).await.err().map(|refusal| refusal.code), Some("too_many_calls"));
-    let (gateway, caller) = self::gateway(roomy.path(), CallLimits { total: 8, per_run: 1 });
+    let (gateway, caller) = self::gateway(roomy.path(), CallLimits { total: 8, per_run: 1 }).await;
     for _ in 0..3 {
         assert_eq!(gateway.tools(&caller).await.ok().map(|tools| tools.len()), Some(0), "the control");
     }
@@ -74,7 +74,7 @@ async fn a_list_takes_a_place_among_the_calls_under_way() {
 #[tokio::test]
 async fn a_run_whose_labels_cannot_be_read_sees_and_calls_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let (gateway, caller) = self::gateway(folder.path(), CallLimits::default());
+    let (gateway, caller) = self::gateway(folder.path(), CallLimits::default()).await;
     assert!(gateway.tools(&caller).await.is_ok(), "the control");
     gateway.inner.journal.close(Instant(1)).await;
     assert_eq!(gateway.tools(&caller).await.err().map(|refusal| refusal.code), Some("labels_unknown"));

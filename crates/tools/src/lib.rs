@@ -2,9 +2,11 @@
 
 mod http;
 mod outcome;
+mod postgres;
 mod program;
 mod run;
 mod sessions;
+mod sql;
 mod sqlite;
 mod systems;
 mod turns;
@@ -12,6 +14,7 @@ mod watch;
 
 pub use http::HttpSettings;
 pub use outcome::{Artifact, Ended, Outcome, Output, Used};
+pub use postgres::{ActAs, PostgresSettings};
 pub use program::SandboxSettings;
 pub use run::run;
 pub use systems::{SystemSettings, Systems};

@@ -44,6 +44,7 @@ async fn on_system(
     let call = ticket.call();
     match (systems.systems.get(call.system()), tool.operation()) {
         (Some(System::Sqlite(sqlite)), Operation::Sql { .. }) => sqlite.run(call).await,
+        (Some(System::Postgres(postgres)), Operation::Sql { .. }) => postgres.run(call, watch).await,
         (Some(System::Http(http)), Operation::Http(request)) => {
             http.run(tool, request, call, subject_token).await
         }

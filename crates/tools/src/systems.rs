@@ -8,6 +8,7 @@ use ringfence_actions::{ActionSpace, SystemKind, Tool};
 use ringfence_core::{Place, Problem, RunId, SystemName};
 
 use crate::http::{Http, HttpSettings};
+use crate::postgres::{Postgres, PostgresSettings};
 use crate::program::{Sandbox, SandboxSettings};
 use crate::sqlite::Sqlite;
 
@@ -20,6 +21,8 @@ pub enum SystemSettings {
         /// Where the project declares it.
         place: Place,
     },
+    /// A PostgreSQL database.
+    Postgres(Box<PostgresSettings>),
     /// An HTTP API.
     Http(HttpSettings),
     /// A sandbox.
@@ -32,6 +35,7 @@ impl SystemSettings {
     pub fn kind(&self) -> SystemKind {
         match self {
             Self::Sqlite { .. } => SystemKind::Sqlite,
+            Self::Postgres(_) => SystemKind::Postgres,
             Self::Http(_) => SystemKind::Http,
             Self::Sandbox(_) => SystemKind::Sandbox,
         }
@@ -40,6 +44,7 @@ impl SystemSettings {
 
 pub(crate) enum System {
     Sqlite(Sqlite),
+    Postgres(Postgres),
     Http(Http),
     Sandbox(Sandbox),
 }
@@ -52,17 +57,17 @@ pub struct Systems {
 
 impl Systems {
     /// Opens every system and proves every tool on it. Every problem is pushed; a project with any error must not be served.
-    pub fn open(
+    pub async fn open(
         settings: BTreeMap<SystemName, SystemSettings>,
         space: Arc<ActionSpace>,
         problems: &mut Vec<Problem>,
     ) -> Self {
-        let opened = settings.into_iter().map(|(name, settings)| {
+        let mut systems = BTreeMap::new();
+        for (name, settings) in settings {
             let tools = space.tools().filter(|tool| *tool.system() == name);
-            let system = open(settings, tools, problems);
-            (name, system)
-        });
-        let systems = opened.collect();
+            let system = open(settings, tools, problems).await;
+            systems.insert(name, system);
+        }
         Self { space, systems }
     }
 }
@@ -74,7 +79,7 @@ impl Systems {
             match system {
                 System::Sandbox(sandbox) => sandbox.end_run(run),
                 System::Http(http) => http.end_run(run),
-                System::Sqlite(_) => {}
+                System::Sqlite(_) | System::Postgres(_) => {}
             }
         }
     }
@@ -99,7 +104,7 @@ impl Systems {
     }
 }
 
-fn open<'a>(
+async fn open<'a>(
     settings: SystemSettings,
     tools: impl Iterator<Item = &'a Tool>,
     problems: &mut Vec<Problem>,
@@ -107,6 +112,9 @@ fn open<'a>(
     match settings {
         SystemSettings::Sqlite { path, place } => {
             System::Sqlite(Sqlite::open(&path, &place, tools, problems))
+        }
+        SystemSettings::Postgres(settings) => {
+            System::Postgres(Postgres::open(*settings, tools, problems).await)
         }
         SystemSettings::Http(settings) => System::Http(Http::new(settings)),
         SystemSettings::Sandbox(settings) => System::Sandbox(Sandbox::new(*settings)),

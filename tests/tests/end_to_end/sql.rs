@@ -119,6 +119,24 @@ fn a_tool_that_writes_can_write_only_what_its_statement_says() {
 }
 
 #[test]
+fn another_number_of_rows_than_expected_changes_nothing() {
+    let project = with_tool(
+        "write",
+        "UPDATE users SET name = 'x' WHERE tenant = :tenant",
+        "limits = { changed-rows = 100, expect-rows = 1 }\nparams = { tenant = { type = \"string\" } }",
+    );
+    let count = "SELECT count(*) FROM users WHERE name = 'x'";
+    let changed =
+        || -> u32 { project.database("metrics.db").query_row(count, [], |row| row.get(0)).unwrap() };
+    for tenant in ["tenant=nowhere", "tenant=acme"] {
+        let refused = project.call("bob", "t", &[tenant]);
+        assert_eq!((&refused["refusal"]["code"], changed()), (&json!("unexpected_rows"), 0), "{tenant}");
+    }
+    let done = project.call("bob", "t", &["tenant=globex"]);
+    assert_eq!((&done["done"]["changed_rows"], changed()), (&json!(1), 1), "{done}");
+}
+
+#[test]
 fn a_view_or_trigger_that_changes_after_the_check_reaches_no_further() {
     let project = with_tool("read", "SELECT * FROM names", "");
     project.database("metrics.db").execute_batch("CREATE VIEW names AS SELECT name FROM users").unwrap();

@@ -39,7 +39,7 @@ pub(crate) async fn run(asking: Asking) -> Result<ExitCode, Failure> {
     checked.rehearse(&addresses).await?;
     let issuer = development_issuer(&checked, &addresses)?;
     let headers = authorization(&checked, &addresses, &issuer, &asking.user)?;
-    let systems = checked.open_systems(Some(&issuer), &addresses);
+    let systems = checked.open_systems(Some(&issuer), &addresses).await;
     let gateway = checked.assemble(systems, Some(&issuer), &addresses, Role::Visitor)?;
     let stop = CancellationToken::new();
     let answering = answer_exchanges(issuer, &addresses, &stop).await;

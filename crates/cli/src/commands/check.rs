@@ -1,6 +1,6 @@
 //! `ringfence check`: everything that is wrong with a project, at once.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use owo_colors::OwoColorize as _;
@@ -12,8 +12,8 @@ use crate::failure::Failure;
 use crate::print;
 use crate::wiring::{Addresses, Checked, check_keys, count, issuer};
 
-pub(crate) fn run(dir: &Path, as_json: bool) -> Result<ExitCode, Failure> {
-    let mut checked = Checked::read(dir)?;
+pub(crate) async fn run(dir: PathBuf, as_json: bool) -> Result<ExitCode, Failure> {
+    let mut checked = Checked::read(&dir)?;
     // A key for the moment: looking at a project leaves nothing behind.
     let key = ringfence_identity::development::new_key()
         .ok_or_else(|| Failure::new("this machine has no randomness", "try again later"))?;
@@ -23,7 +23,7 @@ pub(crate) fn run(dir: &Path, as_json: bool) -> Result<ExitCode, Failure> {
         Err(_) if checked.project.has_errors() => None,
         made => made?,
     };
-    let _proved = checked.open_systems(issuer.as_ref(), &Addresses::declared(&checked.project));
+    let _proved = checked.open_systems(issuer.as_ref(), &Addresses::declared(&checked.project)).await;
     check_keys(&mut checked.project);
     let problems = &checked.project.problems;
     let of = |level| problems.iter().filter(|problem| problem.level == level).count();
@@ -33,7 +33,7 @@ pub(crate) fn run(dir: &Path, as_json: bool) -> Result<ExitCode, Failure> {
         return Ok(verdict(errors == 0));
     }
     for problem in problems {
-        print::problem(dir, problem);
+        print::problem(&dir, problem);
     }
     let warnings = match notes {
         0 => count(warnings, "warning"),

@@ -34,7 +34,7 @@ pub(crate) fn verdict(yes: bool) -> ExitCode {
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     match arguments.command {
         Command::Init { dir } => init::run(&dir),
-        Command::Check { dir, json } => check::run(&dir, json),
+        Command::Check { dir, json } => on_runtime(check::run(dir, json)),
         Command::Serve { dir, grace_seconds, log_format } => {
             log("info", log_format);
             on_runtime(serve::run(dir, std::time::Duration::from_secs(grace_seconds)))

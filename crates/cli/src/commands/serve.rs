@@ -133,7 +133,7 @@ impl Serving {
             None => None,
         };
         let users = UsersFile::of(&checked.project);
-        let systems = checked.open_systems(issuer.as_deref(), &addresses);
+        let systems = checked.open_systems(issuer.as_deref(), &addresses).await;
         wiring::attack_sandboxes(&checked.project, &systems).await?;
         let agents = wiring::agents_settings(&checked.project, &addresses);
         let people = wiring::peoples_settings(&checked.project, &addresses);

@@ -6,6 +6,7 @@ mod credential;
 mod host;
 mod identity;
 mod issuers;
+mod postgres;
 mod remote;
 mod runs;
 mod sandbox;
@@ -27,6 +28,7 @@ pub(crate) use credential::{ClientDeclaration, CredentialDeclaration, Credential
 pub(crate) use host::{HostDeclaration, HostProject};
 pub(crate) use identity::{IdentityDeclaration, IssuerSource, users_now};
 pub(crate) use issuers::IssuerDeclaration;
+pub(crate) use postgres::PostgresDeclaration;
 pub(crate) use remote::RemoteDeclaration;
 pub(crate) use sandbox::{SandboxDeclaration, SecretSource};
 pub(crate) use server::Server;

@@ -9,6 +9,7 @@ use ringfence_core::{Place, Problem, SystemName};
 use url::Url;
 
 use super::credential::{self, CredentialDeclaration, CredentialWay};
+use super::postgres::{self, PostgresDeclaration};
 use super::sandbox::{self, SandboxDeclaration};
 use super::section;
 use super::server::is_loopback;
@@ -29,6 +30,7 @@ impl System {
 pub(crate) enum SystemDeclaration {
     Sqlite { path: PathBuf },
     Http { base_url: Url, credential: Option<Box<CredentialDeclaration>> },
+    Postgres(Box<PostgresDeclaration>),
     Sandbox(Box<SandboxDeclaration>),
 }
 
@@ -36,6 +38,7 @@ impl SystemDeclaration {
     pub(super) fn kind(&self) -> SystemKind {
         match self {
             Self::Sqlite { .. } => SystemKind::Sqlite,
+            Self::Postgres(_) => SystemKind::Postgres,
             Self::Http { .. } => SystemKind::Http,
             Self::Sandbox(_) => SystemKind::Sandbox,
         }
@@ -72,13 +75,20 @@ fn system(folder: &Path, mut table: Table<'_>, problems: &mut Vec<Problem>) -> O
             let path = table.require::<String>("path", problems);
             path.map(|path| SystemDeclaration::Sqlite { path: folder.join(path.into_inner()) })
         }
+        "postgres" => {
+            postgres::read(folder, &mut table, problems).map(Box::new).map(SystemDeclaration::Postgres)
+        }
         "http" => http(folder, &mut table, problems),
         "sandbox" => {
             sandbox::read(folder, &mut table, problems).map(Box::new).map(SystemDeclaration::Sandbox)
         }
         other => {
             let what = format!("`{other}` is not a kind of system");
-            problems.push(Problem::error(table.place_of(&kind), what, "write `sqlite`, `http` or `sandbox`"));
+            problems.push(Problem::error(
+                table.place_of(&kind),
+                what,
+                "write `sqlite`, `postgres`, `http` or `sandbox`",
+            ));
             return None;
         }
     };

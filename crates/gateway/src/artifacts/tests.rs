@@ -30,7 +30,7 @@ struct House {
 }
 
 impl House {
-    fn new() -> Self {
+    async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = ringfence_store::new_key().unwrap();
         let authorities = Authorities::establish();
@@ -60,7 +60,7 @@ impl House {
             configuration: Digest::ZERO,
         };
         let journal = Journal::open(settings, authorities.recorder, NOW).unwrap();
-        let systems = Systems::open(BTreeMap::new(), space.clone(), &mut problems);
+        let systems = Systems::open(BTreeMap::new(), space.clone(), &mut problems).await;
         let clock = Clock::of(|| NOW);
         let limits = CallLimits::default();
         let runs = Runs::open(folder.path(), &journal, NOW).unwrap();
@@ -109,7 +109,7 @@ fn file(name: &str, mime_type: &str, bytes: &[u8]) -> Artifact {
 
 #[tokio::test]
 async fn small_images_come_with_the_result_and_the_rest_is_linked_to() {
-    let house = House::new();
+    let house = House::new().await;
     let bob = house.caller("bob", "agent").await;
     let png = b"\x89PNG\r\n\x1a\nsmall";
     let large = [png.as_slice(), &vec![0; 300 << 10]].concat();
@@ -144,7 +144,7 @@ async fn small_images_come_with_the_result_and_the_rest_is_linked_to() {
 
 #[tokio::test]
 async fn only_the_run_that_made_a_file_reads_it_and_each_read_is_journalled() {
-    let house = House::new();
+    let house = House::new().await;
     let bob = house.caller("bob", "agent").await;
     let (structured, _) = house.hand_over(&bob, vec![file("a.csv", "text/csv", b"a,b")]);
     let uri = structured["artifacts"][0]["uri"].as_str().unwrap();
@@ -170,7 +170,7 @@ async fn only_the_run_that_made_a_file_reads_it_and_each_read_is_journalled() {
 
 #[tokio::test]
 async fn a_read_that_cannot_be_recorded_gives_nothing() {
-    let house = House::new();
+    let house = House::new().await;
     let bob = house.caller("bob", "agent").await;
     let (structured, _) = house.hand_over(&bob, vec![file("a.csv", "text/csv", b"a,b")]);
     let uri = structured["artifacts"][0]["uri"].as_str().unwrap();

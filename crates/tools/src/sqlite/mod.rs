@@ -7,7 +7,6 @@ mod connection;
 mod execute;
 mod grant;
 mod prove;
-mod words;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,12 +15,10 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use ringfence_actions::{Limits, Tool};
-use ringfence_core::{
-    Arguments, Call, Effect, ParamName, Place, Problem, Refusal, RefusalClass, Retry, ToolName, Wall,
-};
+use ringfence_core::{Arguments, Call, Effect, ParamName, Place, Problem, Refusal, ToolName, Wall};
 
-use crate::Outcome;
 use crate::turns::Turns;
+use crate::{Outcome, sql};
 use connection::Guarded;
 use grant::Grant;
 
@@ -93,7 +90,7 @@ impl Sqlite {
         let deadline = Instant::now() + Duration::from_secs(plan.limits.seconds);
         let pool = if plan.effect == Effect::Read { &self.readers } else { &self.writers };
         let Some(turn) = pool.turns.take(call.run().id(), deadline.into()).await else {
-            return Outcome::failed(busy());
+            return Outcome::failed(sql::busy());
         };
         let (path, idle, arguments) = (self.path.clone(), pool.idle.clone(), call.arguments().clone());
         let work = tokio::task::spawn_blocking(move || {
@@ -129,9 +126,4 @@ fn on_connection(
         idle.push(connection);
     }
     outcome
-}
-
-fn busy() -> Refusal {
-    let message = "the database is busy; try again in a moment";
-    Refusal::new("system_busy", RefusalClass::Upstream, Wall::System, Retry::Later, message)
 }

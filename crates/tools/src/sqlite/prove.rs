@@ -4,19 +4,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ringfence_actions::{Operation, Tool};
-use ringfence_core::{Effect, ParamName, Place, Problem};
+use ringfence_core::{Effect, Place, Problem};
 use rusqlite::fallible_iterator::FallibleIterator as _;
 use rusqlite::{Batch, Connection, OpenFlags};
 
+use super::Plan;
 use super::connection::Guarded;
-use super::{Plan, words};
+use crate::sql::words::{self, Dialect};
+use crate::sql::{placeholders, twice, wrong_beginning};
 
 /// What SQLite says of a statement.
 struct Shape {
     statements: usize,
     is_readonly: bool,
     is_explain: bool,
-    /// The name of each placeholder; `None` where it has none.
+    /// The name of each placeholder, without its colon; `None` where it has none.
     placeholders: Vec<Option<String>>,
     columns: Vec<String>,
 }
@@ -69,14 +71,10 @@ pub(crate) fn prove(
     if tool.effect() == Effect::Read && !shape.is_readonly {
         return refuse("a tool that reads writes".into(), "say `effect = \"write\"` or `\"irreversible\"`");
     }
-    let begins = words::first(statement);
-    let offered: &[&str] = match tool.effect() {
-        Effect::Read => &["SELECT", "WITH", "VALUES"],
-        Effect::Write | Effect::Irreversible => &["SELECT", "WITH", "VALUES", "INSERT", "UPDATE", "DELETE"],
-    };
-    if !offered.contains(&begins.as_str()) {
-        let what = format!("a statement that begins with `{begins}` is not offered");
-        return refuse(what, &format!("begin it with one of {}", offered.join(", ")));
+    let begins = words::first(statement, Dialect::Sqlite);
+    let writing = ["INSERT", "UPDATE", "DELETE"];
+    if let Some((what, instead)) = wrong_beginning(&begins, tool.effect(), &writing) {
+        return refuse(what, &instead);
     }
     if tool.effect() != Effect::Read
         && let Some(what) = replaces(path, statement)
@@ -86,13 +84,9 @@ pub(crate) fn prove(
             "use `ON CONFLICT … DO UPDATE`: the rows that `REPLACE` deletes are counted by nobody",
         );
     }
-    let params = placeholders(tool, &shape, place, problems)?;
-    let twice = shape
-        .columns
-        .iter()
-        .enumerate()
-        .find(|(at, name)| shape.columns.iter().take(*at).any(|seen| seen == *name));
-    if let Some((_, name)) = twice {
+    let params = placeholders::declared(tool, &shape.placeholders, place, problems)?;
+    let columns: Vec<&str> = shape.columns.iter().map(String::as_str).collect();
+    if let Some(name) = twice(&columns) {
         let what = format!("two columns of the result are called `{name}`");
         problems.push(Problem::error(place.clone(), what, "name them apart with `AS`"));
         return None;
@@ -111,7 +105,7 @@ pub(crate) fn prove(
 /// Where a write would delete rows to make room for others: in the statement, or in the schema, whose triggers and
 /// constraints act too.
 fn replaces(path: &Path, statement: &str) -> Option<String> {
-    if words::replaces(statement) {
+    if words::replaces(statement, Dialect::Sqlite) {
         return Some("the statement replaces rows".to_owned());
     }
     let in_schema = || {
@@ -122,7 +116,7 @@ fn replaces(path: &Path, statement: &str) -> Option<String> {
     };
     match in_schema() {
         Ok(schema) => {
-            let (name, _) = schema.into_iter().find(|(_, sql)| words::replaces(sql))?;
+            let (name, _) = schema.into_iter().find(|(_, sql)| words::replaces(sql, Dialect::Sqlite))?;
             Some(format!("`{name}` in the database replaces rows"))
         }
         Err(error) => Some(format!("the database's schema cannot be read: {}", reason(&error))),
@@ -149,7 +143,8 @@ fn look(connection: &Connection, statement: &str) -> rusqlite::Result<Shape> {
             columns: vec![],
         });
     };
-    let names = (1..=first.parameter_count()).map(|at| first.parameter_name(at).map(str::to_owned));
+    let names = (1..=first.parameter_count())
+        .map(|at| first.parameter_name(at)?.strip_prefix(':').map(str::to_owned));
     let mut shape = Shape {
         statements: 1,
         is_readonly: first.readonly(),
@@ -161,39 +156,4 @@ fn look(connection: &Connection, statement: &str) -> rusqlite::Result<Shape> {
         shape.statements += 1;
     }
     Ok(shape)
-}
-
-/// The parameter behind each placeholder: every placeholder is `:name` of a declared one, and every one is used.
-fn placeholders(
-    tool: &Tool,
-    shape: &Shape,
-    place: &Place,
-    problems: &mut Vec<Problem>,
-) -> Option<Vec<ParamName>> {
-    let before = problems.len();
-    let mut used = Vec::new();
-    for placeholder in &shape.placeholders {
-        let name = placeholder.as_deref().and_then(|name| name.strip_prefix(':'));
-        let Some(known) = name.and_then(|name| tool.param_names().find(|known| known.as_str() == name))
-        else {
-            let shown = placeholder.as_deref().unwrap_or("?");
-            let what = format!("placeholder `{shown}` is no parameter of `{}`", tool.name());
-            problems.push(Problem::error(
-                place.clone(),
-                what,
-                "write `:name` and declare `name` under `params`",
-            ));
-            continue;
-        };
-        used.push(known.clone());
-    }
-    for param in tool.params().iter().filter(|param| !used.contains(param.name())) {
-        let what = format!("parameter `{}` is declared but the statement does not use it", param.name());
-        problems.push(Problem::error(
-            param.place().clone(),
-            what,
-            format!("use `:{}` or delete it", param.name()),
-        ));
-    }
-    (problems.len() == before).then_some(used)
 }
