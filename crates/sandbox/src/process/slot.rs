@@ -17,10 +17,10 @@ use super::cgroup::Cgroup;
 use super::frames::{Frame, Frames};
 use super::nursery::{Note, Nursery, Socket};
 use super::part::Watched;
-use super::verify;
+use super::verify::{self, Wanted};
 use crate::egress::{Egress, Listeners};
 use crate::jail::orders::Word;
-use crate::{Language, Layer, Profile, Refused, Resources};
+use crate::{Language, Layer, Profile, Refused};
 
 /// How long building a sandbox may take.
 const SETUP_MAX: Duration = Duration::from_secs(20);
@@ -133,7 +133,7 @@ impl Drop for Slot {
 
 async fn build(profile: Arc<Profile>, nursery: Arc<Nursery>) -> Result<Slot, Refused> {
     let (number, mut notes) = nursery.enrol();
-    let cgroup = make_cgroup(&profile, format!("{}-{number}", nursery.settings().name)).await?;
+    let cgroup = make_cgroup(&profile, &nursery, number).await?;
     let counter = cgroup.as_ref().map_or("rlimits", Cgroup::driver);
     let mut life = Life { init: None, cgroup };
     let (words, inits_words) = Socket::pair().map_err(Refused::jail)?;
@@ -179,7 +179,8 @@ async fn build(profile: Arc<Profile>, nursery: Arc<Nursery>) -> Result<Slot, Ref
     if profile.language == Language::Python {
         hear_ready(&mut frames, &stderr).await?;
     }
-    verify::verify(&profile, pid, host_uid, life.cgroup.as_ref(), forks)?;
+    let wanted = Wanted { pid, host_uid, cgroup: life.cgroup.as_ref(), is_forked: forks };
+    verify::verify(&profile, nursery.own(), &wanted)?;
     if profile.has(Layer::Landlock) && landlock_abi < profile.landlock_abi_min {
         // The kernel shows nobody what a process's Landlock is: this is what its first process says.
         let reason = format!("its ABI is {landlock_abi}, and {} is needed", profile.landlock_abi_min);
@@ -227,13 +228,15 @@ fn take_listeners(handed_out: &mut Vec<OwnedFd>) -> Result<Listeners, Refused> {
     Ok(listeners)
 }
 
-async fn make_cgroup(profile: &Arc<Profile>, name: String) -> Result<Option<Cgroup>, Refused> {
-    if profile.resources != Resources::Cgroup || !profile.has(Layer::Limits) {
-        return Ok(None);
-    }
-    let profile = profile.clone();
-    let made = spawn_blocking(move || Cgroup::create(&name, &profile.limits)).await.map_err(Refused::jail)?;
-    made.map(Some).map_err(|error| Refused::new("limits", error))
+async fn make_cgroup(
+    profile: &Arc<Profile>,
+    nursery: &Nursery,
+    number: u64,
+) -> Result<Option<Cgroup>, Refused> {
+    let Some(parents) = nursery.cgroups() else { return Ok(None) };
+    let (profile, name) = (profile.clone(), format!("{}-{number}", nursery.settings().name));
+    let made = spawn_blocking(move || Cgroup::create(parents, name, &profile.limits)).await;
+    made.map_err(Refused::jail)?.map(Some).map_err(|error| Refused::new("limits", error))
 }
 
 /// Control, standard output and standard error; the program's ends of output, error and control.
