@@ -10,7 +10,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use super::cgroup::Cgroup;
@@ -133,9 +133,7 @@ impl Drop for Slot {
 
 async fn build(profile: Arc<Profile>, nursery: Arc<Nursery>) -> Result<Slot, Refused> {
     let (number, mut notes) = nursery.enrol();
-    let cgroup = make_cgroup(&profile, &nursery, number).await?;
-    let counter = cgroup.as_ref().map_or("rlimits", Cgroup::driver);
-    let mut life = Life { init: None, cgroup };
+    let making = begin_cgroup(&profile, &nursery, number);
     let (words, inits_words) = Socket::pair().map_err(Refused::jail)?;
     let (control, stdout, stderr, theirs) = channels().map_err(Refused::jail)?;
     let forks = nursery.settings().forks();
@@ -146,6 +144,8 @@ async fn build(profile: Arc<Profile>, nursery: Arc<Nursery>) -> Result<Slot, Ref
         Some(Note::Born { pidfd, host_uid }) => (pidfd, host_uid),
         other => return Err(not_built(other)),
     };
+    let mut life = Life { init: None, cgroup: made(making).await? };
+    let counter = life.cgroup.as_ref().map_or("rlimits", Cgroup::driver);
     let attached = life.attach(&init).await;
     life.init = Some(crate::sys::in_runtime(init).map_err(Refused::jail)?);
     // What it says of itself comes first: one that could not be confined is gone by now.
@@ -228,15 +228,20 @@ fn take_listeners(handed_out: &mut Vec<OwnedFd>) -> Result<Listeners, Refused> {
     Ok(listeners)
 }
 
-async fn make_cgroup(
-    profile: &Arc<Profile>,
-    nursery: &Nursery,
-    number: u64,
-) -> Result<Option<Cgroup>, Refused> {
-    let Some(parents) = nursery.cgroups() else { return Ok(None) };
+/// A cgroup that is being made; none where there is to be none.
+type Making = Option<JoinHandle<io::Result<Cgroup>>>;
+
+/// Begins to make one. That waits where others change theirs, and the first process comes up meanwhile.
+fn begin_cgroup(profile: &Arc<Profile>, nursery: &Nursery, number: u64) -> Making {
+    let parents = nursery.cgroups()?;
     let (profile, name) = (profile.clone(), format!("{}-{number}", nursery.settings().name));
-    let made = spawn_blocking(move || Cgroup::create(parents, name, &profile.limits)).await;
-    made.map_err(Refused::jail)?.map(Some).map_err(|error| Refused::new("limits", error))
+    Some(spawn_blocking(move || Cgroup::create(parents, name, &profile.limits)))
+}
+
+async fn made(making: Making) -> Result<Option<Cgroup>, Refused> {
+    let Some(making) = making else { return Ok(None) };
+    let made = making.await.map_err(Refused::jail)?;
+    made.map(Some).map_err(|error| Refused::new("limits", error))
 }
 
 /// Control, standard output and standard error; the program's ends of output, error and control.
