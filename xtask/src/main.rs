@@ -8,6 +8,7 @@ mod fuzz;
 mod gvisor;
 mod layers;
 mod matplotlib;
+mod nsjail;
 mod postgres;
 mod step;
 
@@ -96,7 +97,7 @@ fn bench(which: Option<Bench>) -> Result<(), String> {
         step::cargo(&["bench", "--package", "ringfence-identity", "--bench", "token"])?;
     }
     if which != Some(Bench::Pipeline) {
-        for (program, package) in [("bwrap", "bubblewrap"), ("runsc", "runsc")] {
+        for (program, package) in [("bwrap", "bubblewrap"), ("crun", "crun"), ("runsc", "runsc")] {
             if !step::is_there(program, &["--version"]) {
                 step::install_debian(package);
             }
@@ -104,7 +105,12 @@ fn bench(which: Option<Bench>) -> Result<(), String> {
         if !step::is_there("/usr/bin/python3", &["-c", "import numpy, pandas"]) {
             step::install_debian("python3-pandas");
         }
-        step::cargo(&["bench", "--package", "ringfence-sandbox", "--bench", "sandbox"])?;
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = nsjail::install().into_iter().chain(std::env::split_paths(&path));
+        let path = std::env::join_paths(path).map_err(|error| error.to_string())?;
+        let mut bench = std::process::Command::new(env!("CARGO"));
+        bench.args(["bench", "--package", "ringfence-sandbox", "--bench", "sandbox"]).env("PATH", path);
+        step::run(&mut bench)?;
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ use super::launcher::{News, Order, Told};
 use super::talk::{READY, REFUSED, Talk};
 use super::{LAUNCHER_NAME, init, verify};
 use crate::process::cgroup::Cgroup;
+use crate::process::cgroups::Parents;
 use crate::process::{Socket, pid_of};
 use crate::profile::GvisorSettings;
 use crate::{Limits, Profile, Refused, Resources};
@@ -152,7 +153,8 @@ async fn make_cgroup(profile: &Profile, name: String) -> Result<Option<Cgroup>, 
         processes: init::threads(profile.limits.processes),
         ..profile.limits.clone()
     };
-    let made = spawn_blocking(move || Cgroup::create(&name, &limits)).await.map_err(Refused::jail)?;
+    let made = spawn_blocking(move || Cgroup::create(Arc::new(Parents::find()?), name, &limits)).await;
+    let made = made.map_err(Refused::jail)?;
     made.map(Some).map_err(|error| Refused::new("limits", error))
 }
 

@@ -47,7 +47,8 @@ pub(super) fn verify(
     if field("Seccomp") != "2" {
         return Err(Refused::new("gvisor", "its sentry has no system call filter"));
     }
-    let is_held = profile.resources != Resources::Cgroup || cgroup.is_some_and(|cgroup| cgroup.holds(sentry));
+    let said = fs::read_to_string(format!("/proc/{sentry}/cgroup")).unwrap_or_default();
+    let is_held = profile.resources != Resources::Cgroup || cgroup.is_some_and(|cgroup| cgroup.holds(&said));
     if is_held { Ok(()) } else { missing(Layer::Limits, "its sentry is not in its cgroup".into()) }
 }
 

@@ -312,6 +312,7 @@ pub(super) fn become_zygote(settings: &Settings, socket: &OwnedFd) -> Result<Inf
     spawn.args(settings.language.flags()).args(["-S", "-c", &format!("{DRIVER}\n{ZYGOTE}")]);
     spawn.args([handed_on.as_raw_fd().to_string(), told.to_string()]);
     environment(&mut spawn, settings.language, &settings.environment, settings.egress);
+    spawn.env("LD_BIND_NOW", "1");
     let null = OpenOptions::new().read(true).write(true).open("/dev/null").map_err(Refused::jail)?;
     let nulls = [null.try_clone(), null.try_clone()];
     let [Ok(out), Ok(err)] = nulls else { return Err(Refused::jail("there is no /dev/null")) };

@@ -70,7 +70,7 @@ pub(super) fn build(settings: &Settings) -> Result<Place, Refused> {
     let given = work_folders(settings).map_err(layer)?;
     // While the host's own is still there: without one in full view the kernel refuses (`fs/namespace.c`, mount_too_revealing).
     process_table("subset=pid").map_err(|error| Refused::new(Layer::PidNamespace.as_str(), error))?;
-    enter(&["/program", "/dev"]).map_err(layer)?;
+    enter(&["/program"]).map_err(layer)?;
     let writable = vec!["/work", "/tmp", "/dev/shm", "/artifacts"];
     Ok(Place { readable: vec!["/"], writable, given, artifacts: "/artifacts", interpreter })
 }
@@ -87,7 +87,7 @@ pub(super) fn build_bare(settings: &Settings) -> Result<&'static str, Refused> {
     assemble(&base, settings.egress)
         .and_then(|()| tmpfs("tmp", 16 << 20, 1000, "700"))
         .and_then(|()| process_table(""))
-        .and_then(|()| enter(&["/dev"]))
+        .and_then(|()| enter(&[]))
         .map_err(layer)?;
     Ok(interpreter)
 }
@@ -281,7 +281,6 @@ fn fill_etc(base: &Base, egress: bool) -> io::Result<()> {
 
 fn devices() -> io::Result<()> {
     // Without MOUNT_ATTR_NODEV on the nodes themselves; no other can be made, for want of a right and of a system call.
-    tmpfs("dev", 64 << 10, 32, "755")?;
     for name in DEVICES {
         let node = format!("dev/{name}");
         fs::write(&node, "")?;

@@ -13,8 +13,7 @@ use super::nursery::Note;
 use super::part::{Outputs, Part, Then};
 use super::slot::Slot;
 use crate::egress::{Egress, Totals};
-use crate::jail::filter;
-use crate::{Ended, Layer, Outcome, Program, Receipt, Refused, Resources, Used, Watch};
+use crate::{Ended, Outcome, Program, Receipt, Refused, Resources, Used, Watch};
 
 /// How long those who reap a sandbox's processes may take to say what they used.
 const COUNTED_MAX: Duration = Duration::from_millis(200);
@@ -48,7 +47,7 @@ impl Slot {
         let usage = self.life.cgroup.as_ref().map(Cgroup::usage).unwrap_or_default();
         let collected = artifacts::collect(&self.artifacts, &self.profile.limits);
         let totals = self.way_out.as_ref().map(Egress::totals).unwrap_or_default();
-        let outcome = self.outcome(part, outputs, (usage, totals), collected, false)?;
+        let outcome = self.outcome(part, outputs, (usage, totals), collected, false);
         Ok((outcome, Some(self)))
     }
 
@@ -74,7 +73,7 @@ impl Slot {
         if self.profile.resources == Resources::RlimitsOnly {
             usage = self.counted(part.used).await;
         }
-        self.outcome(part, outputs, (usage, totals), collected, is_dead && is_removed)
+        Ok(self.outcome(part, outputs, (usage, totals), collected, is_dead && is_removed))
     }
 
     /// What those who reaped its processes say that they used.
@@ -102,11 +101,9 @@ impl Slot {
         (usage, totals): (Usage, Totals),
         collected: Collected,
         nothing_left: bool,
-    ) -> Result<Outcome, Refused> {
+    ) -> Outcome {
         let was_killed = matches!(part.ended, Ended::Signal(libc::SIGKILL) | Ended::Exit(137));
         let ended = if was_killed && usage.was_out_of_memory { Ended::OutOfMemory } else { part.ended };
-        let has_filter = self.profile.has(Layer::Seccomp);
-        let filter = if has_filter { filter::fingerprint(self.profile.filter())? } else { String::new() };
         let used = Used {
             wall_us: microseconds(part.wall),
             cpu_us: microseconds(usage.cpu),
@@ -123,12 +120,12 @@ impl Slot {
             landlock_abi: self.landlock_abi,
             resources: self.counter.to_owned(),
             host_uid: self.host_uid,
-            filter,
+            filter: self.nursery().filter().to_owned(),
             egress: self.profile.egress.as_ref().map(|way_out| way_out.rules.texts()).unwrap_or_default(),
             used,
             nothing_left,
         };
-        Ok(Outcome {
+        Outcome {
             ended,
             stdout: outputs.stdout.finish(),
             stderr: outputs.stderr.finish(),
@@ -136,7 +133,7 @@ impl Slot {
             artifacts: collected.artifacts,
             left_out: collected.left_out,
             receipt,
-        })
+        }
     }
 }
 

@@ -6,8 +6,10 @@
 pub(crate) mod artifacts;
 mod capture;
 pub(crate) mod cgroup;
+pub(crate) mod cgroups;
 mod end;
 mod frames;
+mod kernel_file;
 mod nursery;
 mod part;
 mod pool;

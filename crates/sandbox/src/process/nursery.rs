@@ -12,16 +12,17 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use serde::Deserialize;
-use serde_json::json;
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
+use super::cgroups::Parents;
+use super::verify::Own;
 use crate::jail::orders::{News, Order, Settings, receive, receive_bytes, send, send_bytes};
-use crate::jail::{JAIL_NAME, raise_open_files};
-use crate::{Profile, Refused, Root};
+use crate::jail::{JAIL_NAME, filter, raise_open_files};
+use crate::{Layer, Profile, Refused, Resources, Root};
 
 /// How long a nursery may take to be up: the modules that an interpreter loads first are in it.
 const UP_MAX: Duration = Duration::from_mins(1);
@@ -68,6 +69,9 @@ pub(super) struct Nursery {
     readers: Vec<JoinHandle<()>>,
     settings: Settings,
     stamp: Stamp,
+    own: Own,
+    filter: String,
+    cgroups: Option<Arc<Parents>>,
     begun: AtomicU64,
     born: Instant,
     keeper: Option<Child>,
@@ -123,28 +127,47 @@ impl Socket {
     }
 }
 
-/// What the interpreter says that is forked into sandboxes.
+/// What the interpreter says that is forked into sandboxes: in numbers what each sandbox brings, since whatever it does between
+/// two forks costs it copies of its memory; the rest in JSON.
+enum Said {
+    Forked { number: u64 },
+    Ended { number: u64, code: i32, cpu_us: u64, memory_peak_bytes: u64 },
+    Other(SaidOnce),
+}
+
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Said {
-    Forked {
-        forked: u64,
-    },
-    Ended {
-        ended: u64,
-        code: i32,
-        cpu_us: u64,
-        memory_peak_bytes: u64,
-    },
+enum SaidOnce {
     Refused {
         refused: Refused,
-        #[serde(default)]
         number: Option<u64>,
     },
     Up {
         #[serde(rename = "up")]
         _up: bool,
     },
+}
+
+impl Said {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (kind, mut rest) = bytes.split_first()?;
+        match kind {
+            b'F' => Some(Self::Forked { number: u64::from_le_bytes(next(&mut rest)?) }),
+            b'E' => Some(Self::Ended {
+                number: u64::from_le_bytes(next(&mut rest)?),
+                code: i32::from_le_bytes(next(&mut rest)?),
+                cpu_us: u64::from_le_bytes(next(&mut rest)?),
+                memory_peak_bytes: u64::from_le_bytes(next(&mut rest)?),
+            }),
+            _ => serde_json::from_slice(bytes).ok().map(Self::Other),
+        }
+    }
+}
+
+fn next<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (next, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(*next)
 }
 
 /// Which interpreter it is: one that an update has replaced is another.
@@ -169,6 +192,7 @@ impl Stamp {
 impl Nursery {
     /// Starts this executable anew as a jail, and waits until it takes orders.
     pub(super) async fn start(profile: &Profile) -> Result<Self, Refused> {
+        let cgroups = cgroups(profile).await?;
         // Where sandboxes are one user's, what their programs have on their way is held against whoever sends descriptors.
         raise_open_files();
         let (orders, theirs) = Socket::pair().map_err(Refused::jail)?;
@@ -191,9 +215,9 @@ impl Nursery {
                 _ => return Err(Refused::jail("it ended before it was up")),
             }
             let Some(zygote) = &zygote else { return Ok(()) };
-            match zygote.receive::<Said>().await.map_err(Refused::jail)? {
-                Some((Said::Up { .. }, _)) => Ok(()),
-                Some((Said::Refused { refused, .. }, _)) => Err(refused),
+            match zygote.receive::<SaidOnce>().await.map_err(Refused::jail)? {
+                Some((SaidOnce::Up { .. }, _)) => Ok(()),
+                Some((SaidOnce::Refused { refused, .. }, _)) => Err(refused),
                 _ => Err(Refused::new("preload", "the interpreter ended before it was up")),
             }
         };
@@ -206,6 +230,13 @@ impl Nursery {
             readers: Vec::new(),
             settings,
             stamp,
+            own: Own::look()?,
+            filter: if profile.has(Layer::Seccomp) {
+                filter::fingerprint(profile.filter())?
+            } else {
+                String::new()
+            },
+            cgroups,
             begun: AtomicU64::new(0),
             born: Instant::now(),
             keeper: Some(keeper),
@@ -216,6 +247,21 @@ impl Nursery {
 
     pub(super) fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// What its sandboxes are compared with.
+    pub(super) fn own(&self) -> &Own {
+        &self.own
+    }
+
+    /// Which system call filter they have (`filter::fingerprint`); empty where they have none.
+    pub(super) fn filter(&self) -> &str {
+        &self.filter
+    }
+
+    /// Where their cgroups are made; none where they get none.
+    pub(super) fn cgroups(&self) -> Option<Arc<Parents>> {
+        self.cgroups.clone()
     }
 
     /// The interpreter that it was started with.
@@ -259,11 +305,8 @@ impl Nursery {
 
     pub(super) async fn fork(&self, number: u64, descriptors: &[BorrowedFd<'_>]) -> Result<(), Refused> {
         let zygote = self.zygote.as_ref().ok_or_else(|| Refused::jail("there is nothing to fork"))?;
-        let order = json!({ "fork": number }).to_string();
-        zygote
-            .sending(|socket| send_bytes(socket, order.as_bytes(), descriptors))
-            .await
-            .map_err(Refused::jail)
+        let order = number.to_le_bytes();
+        zygote.sending(|socket| send_bytes(socket, &order, descriptors)).await.map_err(Refused::jail)
     }
 
     /// Ends it, and waits until it is gone.
@@ -293,7 +336,7 @@ impl Nursery {
         let (listeners, is_down) = (self.listeners.clone(), self.is_down.clone());
         self.readers.push(tokio::spawn(async move {
             while let Ok(Some((bytes, descriptors))) = zygote.receive_bytes().await {
-                let Ok(said) = serde_json::from_slice(&bytes) else { break };
+                let Some(said) = Said::read(&bytes) else { break };
                 note_of_zygote(&listeners, said, descriptors);
             }
             is_down.store(true, Ordering::Release);
@@ -328,18 +371,20 @@ fn note_of_news(listeners: &Listeners, news: News, descriptors: Vec<OwnedFd>) {
 
 fn note_of_zygote(listeners: &Listeners, said: Said, descriptors: Vec<OwnedFd>) {
     match said {
-        Said::Forked { forked } => {
+        Said::Forked { number } => {
             let note = descriptors.into_iter().next().map_or_else(
                 || Note::Refused(Refused::jail("a fork came without a handle")),
                 |pidfd| Note::Forked { pidfd },
             );
-            tell(listeners, forked, note);
+            tell(listeners, number, note);
         }
-        Said::Ended { ended, code, cpu_us, memory_peak_bytes } => {
-            tell(listeners, ended, Note::ProgramEnded { code, cpu_us, memory_peak_bytes });
+        Said::Ended { number, code, cpu_us, memory_peak_bytes } => {
+            tell(listeners, number, Note::ProgramEnded { code, cpu_us, memory_peak_bytes });
         }
-        Said::Refused { refused, number: Some(number) } => tell(listeners, number, Note::Refused(refused)),
-        Said::Refused { .. } | Said::Up { .. } => {}
+        Said::Other(SaidOnce::Refused { refused, number: Some(number) }) => {
+            tell(listeners, number, Note::Refused(refused));
+        }
+        Said::Other(_) => {}
     }
 }
 
@@ -356,6 +401,18 @@ fn refuse_all(listeners: &Listeners) {
     if let Ok(mut listeners) = listeners.lock() {
         listeners.clear();
     }
+}
+
+async fn cgroups(profile: &Profile) -> Result<Option<Arc<Parents>>, Refused> {
+    if profile.resources != Resources::Cgroup || !profile.has(Layer::Limits) {
+        return Ok(None);
+    }
+    let found = spawn_blocking(Parents::find).await.map_err(Refused::jail)?;
+    let found = Arc::new(found.map_err(|error| Refused::new("limits", error))?);
+    let expecting = found.clone();
+    // Nobody waits for it.
+    let _began = spawn_blocking(move || expecting.expect_a_move());
+    Ok(Some(found))
 }
 
 /// Starts this executable as a jail: no environment, its control socket as its input, no output.

@@ -10,17 +10,17 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use super::cgroup::Cgroup;
 use super::frames::{Frame, Frames};
 use super::nursery::{Note, Nursery, Socket};
 use super::part::Watched;
-use super::verify;
+use super::verify::{self, Wanted};
 use crate::egress::{Egress, Listeners};
 use crate::jail::orders::{Command, Word};
-use crate::{Language, Layer, Profile, Refused, Resources};
+use crate::{Language, Layer, Profile, Refused};
 
 /// How long building a sandbox may take.
 const SETUP_MAX: Duration = Duration::from_secs(20);
@@ -133,9 +133,7 @@ impl Drop for Slot {
 
 async fn build(profile: Arc<Profile>, nursery: Arc<Nursery>) -> Result<Slot, Refused> {
     let (number, mut notes) = nursery.enrol();
-    let cgroup = make_cgroup(&profile, format!("{}-{number}", nursery.settings().name)).await?;
-    let counter = cgroup.as_ref().map_or("rlimits", Cgroup::driver);
-    let mut life = Life { init: None, cgroup };
+    let making = begin_cgroup(&profile, &nursery, number);
     let (words, inits_words) = Socket::pair().map_err(Refused::jail)?;
     let (control, stdout, stderr, theirs) = channels().map_err(Refused::jail)?;
     let forks = nursery.settings().forks();
@@ -146,6 +144,8 @@ async fn build(profile: Arc<Profile>, nursery: Arc<Nursery>) -> Result<Slot, Ref
         Some(Note::Born { pidfd, host_uid }) => (pidfd, host_uid),
         other => return Err(not_built(other)),
     };
+    let mut life = Life { init: None, cgroup: made(making).await? };
+    let counter = life.cgroup.as_ref().map_or("rlimits", Cgroup::driver);
     let attached = life.attach(&init).await;
     life.init = Some(crate::sys::in_runtime(init).map_err(Refused::jail)?);
     // What it says of itself comes first: one that could not be confined is gone by now.
@@ -179,7 +179,8 @@ async fn build(profile: Arc<Profile>, nursery: Arc<Nursery>) -> Result<Slot, Ref
     if profile.language == Language::Python {
         hear_ready(&mut frames, &stderr).await?;
     }
-    verify::verify(&profile, pid, host_uid, life.cgroup.as_ref(), forks)?;
+    let wanted = Wanted { pid, host_uid, cgroup: life.cgroup.as_ref(), is_forked: forks };
+    verify::verify(&profile, nursery.own(), &wanted)?;
     if profile.has(Layer::Landlock) && landlock_abi < profile.landlock_abi_min {
         // The kernel shows nobody what a process's Landlock is: this is what its first process says.
         let reason = format!("its ABI is {landlock_abi}, and {} is needed", profile.landlock_abi_min);
@@ -230,12 +231,19 @@ fn take_listeners(handed_out: &mut Vec<OwnedFd>) -> Result<Listeners, Refused> {
     Ok(listeners)
 }
 
-async fn make_cgroup(profile: &Arc<Profile>, name: String) -> Result<Option<Cgroup>, Refused> {
-    if profile.resources != Resources::Cgroup || !profile.has(Layer::Limits) {
-        return Ok(None);
-    }
-    let profile = profile.clone();
-    let made = spawn_blocking(move || Cgroup::create(&name, &profile.limits)).await.map_err(Refused::jail)?;
+/// A cgroup that is being made; none where there is to be none.
+type Making = Option<JoinHandle<io::Result<Cgroup>>>;
+
+/// Begins to make one. That waits where others change theirs, and the first process comes up meanwhile.
+fn begin_cgroup(profile: &Arc<Profile>, nursery: &Nursery, number: u64) -> Making {
+    let parents = nursery.cgroups()?;
+    let (profile, name) = (profile.clone(), format!("{}-{number}", nursery.settings().name));
+    Some(spawn_blocking(move || Cgroup::create(parents, name, &profile.limits)))
+}
+
+async fn made(making: Making) -> Result<Option<Cgroup>, Refused> {
+    let Some(making) = making else { return Ok(None) };
+    let made = making.await.map_err(Refused::jail)?;
     made.map(Some).map_err(|error| Refused::new("limits", error))
 }
 
