@@ -162,6 +162,7 @@ impl Checked {
             journal,
             runs,
             run_limits: project.run_limits,
+            applications: project.applications,
             systems,
             limits: CallLimits::default(),
             clock,
@@ -279,7 +280,7 @@ pub(crate) fn peoples_settings(project: &Project, addresses: &Addresses) -> Peop
     PeoplesDoorSettings {
         resource: peoples_audience(project, addresses),
         operators: project.identity.operators.clone(),
-        applications: project.applications.clone(),
+        operator_clients: project.identity.operator_clients.clone(),
         mcp: agents_audience(project, addresses),
         hosts,
     }

@@ -23,13 +23,19 @@ pub(crate) async fn operator(State(door): State<Door>, mut request: Request, nex
     let operators = door.settings.operators.as_ref();
     let url = url(&door, &request);
     match door.gateway.person(asking(&request, url.as_ref())).await {
-        Ok(person) if operators.is_some_and(|group| person.principal.groups().contains(group)) => {
-            request.extensions_mut().insert(person.principal);
-            next.run(request).await
-        }
-        Ok(_) => {
+        Ok(person) if !operators.is_some_and(|group| person.principal.groups().contains(group)) => {
             door.gateway.rejected("not_an_operator").await;
             refuse(StatusCode::FORBIDDEN, "not_an_operator", "this is for operators")
+        }
+        // An agent is an OAuth client too: what an operator logs in to with it is not the operator who acts.
+        Ok(person) if !door.settings.operator_clients.contains(&person.agent) => {
+            door.gateway.rejected("not_an_operators_client").await;
+            let why = "operators come by the clients that `[identity] operator-clients` names";
+            refuse(StatusCode::FORBIDDEN, "not_an_operators_client", why)
+        }
+        Ok(person) => {
+            request.extensions_mut().insert(person.principal);
+            next.run(request).await
         }
         Err(refused) => unidentified(refused),
     }
@@ -39,7 +45,7 @@ pub(crate) async fn operator(State(door): State<Door>, mut request: Request, nex
 pub(crate) async fn application(State(door): State<Door>, mut request: Request, next: Next) -> Response {
     let url = url(&door, &request);
     match door.gateway.application(asking(&request, url.as_ref())).await {
-        Ok(application) if door.settings.applications.contains_key(application.client.as_str()) => {
+        Ok(application) if door.gateway.knows(&application) => {
             request.extensions_mut().insert(application);
             next.run(request).await
         }

@@ -45,12 +45,6 @@ pub(crate) async fn start(
         Ok(asked) => asked,
         Err(refusal) => return *refusal,
     };
-    let agents = door.settings.applications.get(&application.client);
-    if !agents.is_some_and(|agents| agents.contains(&asked.agent)) {
-        door.gateway.rejected("foreign_agent").await;
-        let why = "this application may not start runs of this agent; name it in the application's `agents`";
-        return refuse(StatusCode::FORBIDDEN, "foreign_agent", why);
-    }
     let terms = Terms {
         application: None,
         request: asked.request,
@@ -83,9 +77,11 @@ fn begun(door: &Door, started: &Started, kind: &str) -> serde_json::Value {
 
 fn status(refused: &NotStarted) -> StatusCode {
     match refused {
-        NotStarted::UserToken(_) | NotStarted::AnothersToken | NotStarted::LoginNeeded => {
-            StatusCode::FORBIDDEN
-        }
+        NotStarted::UserToken(_)
+        | NotStarted::AnothersToken
+        | NotStarted::ForeignAgent
+        | NotStarted::LoginNeeded => StatusCode::FORBIDDEN,
+        NotStarted::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
         NotStarted::UnknownTool(..) | NotStarted::Unfit(_) => StatusCode::BAD_REQUEST,
         NotStarted::NotRecorded => StatusCode::SERVICE_UNAVAILABLE,
     }
@@ -98,7 +94,9 @@ pub(crate) async fn end(
     Path(run): Path<String>,
 ) -> Response {
     match door.gateway.run(&run) {
-        Ok(Some(found)) if found.terms.application.as_ref() == Some(&application.client) => {}
+        Ok(Some(found))
+            if found.terms.application.as_ref() == Some(&application.client)
+                && found.issuer == application.issuer => {}
         Ok(_) => return no_such_run(),
         Err(error) => return failed(&error),
     }

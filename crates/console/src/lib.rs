@@ -9,7 +9,7 @@ mod answer;
 mod applications;
 mod operators;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -28,8 +28,8 @@ pub struct PeoplesDoorSettings {
     pub resource: String,
     /// Whoever may look and revoke; `None`: nobody.
     pub operators: Option<GroupName>,
-    /// The applications that may start runs, by their OAuth clients, with the agents of each.
-    pub applications: BTreeMap<AgentId, BTreeSet<AgentId>>,
+    /// The OAuth clients that operators come by.
+    pub operator_clients: BTreeSet<AgentId>,
     /// The URL of `/mcp`, as agents spell it.
     pub mcp: String,
     /// The `Host` headers that are answered, with their ports.

@@ -22,7 +22,7 @@ pub use reply::Reply;
 pub use ringfence_identity::Application;
 pub use ringfence_store::{NoRun, Revocation, Revoked, RunFilter, Scope, StoredRun};
 pub use ringfence_tools::{Sink, Watch};
-pub use runs::{NotRevoked, NotStarted, RunLimits, Start, Started};
+pub use runs::{ApplicationRule, NotRevoked, NotStarted, RunLimits, Start, Started};
 
 #[cfg(test)]
 mod tests;

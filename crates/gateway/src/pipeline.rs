@@ -21,7 +21,7 @@ use crate::artifacts::Artifacts;
 use crate::caller::{NotIdentified, Request, Sent};
 use crate::gate::Gate;
 use crate::limits::UnderWay;
-use crate::runs::{RunBook, RunLimits, is_run_token};
+use crate::runs::{ApplicationRule, RunBook, RunLimits, is_run_token};
 use crate::shutdown::Shutdown;
 use crate::visible::Visible;
 use crate::{Asked, CallLimits, Caller, Clock, Reply};
@@ -40,6 +40,8 @@ pub struct Parts {
     pub runs: Runs,
     /// How long they may.
     pub run_limits: RunLimits,
+    /// Who may start runs for users.
+    pub applications: Vec<ApplicationRule>,
     /// What the tools work on.
     pub systems: Systems,
     /// How much may be under way.
@@ -90,7 +92,7 @@ impl Gateway {
             policies: Arc::new(parts.policies),
             identity: parts.identity,
             journal: Arc::new(parts.journal),
-            runs: RunBook::new(parts.runs, parts.run_limits),
+            runs: RunBook::new(parts.runs, parts.run_limits, parts.applications),
             systems: parts.systems,
             visible: Visible::new(),
             under_way: UnderWay::new(parts.limits),
@@ -288,7 +290,7 @@ impl Inner {
                     tracing::error!(error, "a run could not be looked up, so its call did not run");
                     Refusal::internal("runs_unreadable", Wall::Identity)
                 }
-                NoRun::Unknown | NoRun::LoginNeeded | NoRun::Ended(_) => ended(),
+                NoRun::Unknown | NoRun::LoginNeeded | NoRun::TooMany(_) | NoRun::Ended(_) => ended(),
             })
         })
     }

@@ -46,6 +46,7 @@ async fn gateway(folder: &Path, limits: CallLimits) -> (Gateway, Caller) {
     let gateway = Gateway::new(Parts {
         runs: Runs::open(folder, &journal, Instant(0)).unwrap(),
         run_limits: RunLimits::default(),
+        applications: Vec::new(),
         policies,
         identity: Identity::new(check(), check(), groups, authorities.verifier),
         journal,

@@ -189,6 +189,11 @@ impl TokenCheck {
         &self.rules.issuer
     }
 
+    /// Whether the issuer is asked about these tokens.
+    pub(crate) fn is_asked(&self) -> bool {
+        !matches!(self.asking, Asking::Never)
+    }
+
     /// Whether these tokens say nothing themselves.
     pub(crate) fn is_opaque(&self) -> bool {
         matches!(self.asking, Asking::Opaque(..))

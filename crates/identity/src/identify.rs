@@ -187,6 +187,13 @@ impl Identity {
         self.principal(issuer.ok_or(TokenRefused::Issuer)?, stored)
     }
 
+    /// Whether this issuer is asked, again and again, about the tokens that it gave out.
+    #[must_use]
+    pub fn is_rechecked(&self, issuer: &str) -> bool {
+        let issuer = self.issuers.iter().find(|trusted| trusted.agents.issuer() == issuer);
+        issuer.is_some_and(|issuer| issuer.people.is_asked())
+    }
+
     /// Whether a token that was presented before is good still: not expired, and not revoked as far as its issuer is asked.
     pub async fn still_good(&self, door: Door, token: &Secret, now: Instant) -> Result<(), TokenRefused> {
         let issuer = self.issuer_of(token)?;

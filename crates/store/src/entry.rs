@@ -136,12 +136,14 @@ impl Draft {
         Self::new("closed", at)
     }
 
-    /// A run began.
+    /// A run began, with the labels that it takes over.
     pub(crate) fn run_started(run: &Run, at: Instant) -> Self {
         let terms = run.terms();
+        let taken_over = (!run.labels().is_empty()).then(|| run.labels());
         let entry = Self::new("run_started", at).with(json!({
             "application": terms.application, "expires": run.expires(),
             "tools": terms.tools.as_ref().map(std::collections::BTreeSet::len), "calls_max": terms.calls_max,
+            "yields": taken_over,
         }));
         entry.on_behalf_of(
             run,

@@ -22,8 +22,8 @@ pub use head::{Head, HeadKey, HeadRefused, new_key};
 pub use journal::{Journal, JournalRefused, JournalSettings, NotRecorded, Role, Unreadable};
 pub use read::{Filter, Shown, read};
 pub use runs::{
-    Ending, Lifetime, NoRun, Owner, Revocation, Revoked, RunFilter, Runs, RunsUnusable, Scope, Starting,
-    StoredRun,
+    Begun, Ending, Lifetime, NoRun, Owner, Revocation, Revoked, RunFilter, Runs, RunsUnusable, Scope,
+    Starting, StoredRun,
 };
 pub use verify::{Finding, FindingKind, Report, Span, verify};
 

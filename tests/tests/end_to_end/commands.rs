@@ -124,9 +124,12 @@ fn the_journal_shows_and_verifies() {
         json!(null)
     );
     let kinds: Vec<_> = project.journal().iter().map(|entry| entry["kind"].clone()).collect();
-    assert_eq!(kinds, ["opened", "intent", "outcome", "closed", "opened", "refused", "closed"]);
+    assert_eq!(
+        kinds,
+        ["opened", "run_started", "intent", "outcome", "closed", "opened", "refused", "closed"]
+    );
     let verified = ringfence(&["journal", "verify", project.path(), "--json"]);
-    assert_eq!((verified.code, &verified.json()["entries"]), (0, &json!(7)));
+    assert_eq!((verified.code, &verified.json()["entries"]), (0, &json!(8)));
     let intent = ringfence(&["journal", "show", project.path(), "--kind", "intent"]).stdout;
     assert!(
         intent.contains("bob  get_user_monthly_metrics") && intent.contains("allow policies.cedar:5"),

@@ -15,7 +15,7 @@ fn with_client(client: &str) -> Project {
     let project = Project::new();
     project.write("backend.secret", SECRET);
     fs::set_permissions(project.file("backend.secret"), fs::Permissions::from_mode(0o600)).unwrap();
-    project.edit("ringfence.toml", |text| text.replace("[journal]", &format!("{client}\n[journal]")));
+    project.edit("ringfence.toml", |text| text.replace("[agents]", &format!("{client}\n[agents]")));
     project
 }
 

@@ -236,6 +236,34 @@ fn a_revoked_run_starts_nothing_and_its_programs_die() {
 }
 
 #[test]
+fn an_operator_who_logs_in_with_an_agent_lends_it_no_power() {
+    let house = house();
+    let asked = json!({ "everything": true, "reason": "to try it" });
+    for (agent, status) in [("ringfence-cli", 200), ("rogue-agent", 403), ("desk", 403)] {
+        let token = house.minted(&["--as", "olga", "--agent", agent, "--door", "people"]);
+        assert_eq!(house.ask(Method::GET, "/v1/runs", &token, &Value::Null).0, status, "{agent}");
+        assert_eq!(house.ask(Method::POST, "/v1/revocations", &token, &asked).0, status, "{agent}");
+    }
+    // And a project that mixes the two up is not served.
+    house.project.append("ringfence.toml", "\n[applications.other]\nagents = [\"ringfence-cli\"]\n");
+    let checked = ringfence(&["check", house.project.path()]);
+    assert!(checked.code == 1 && checked.stderr.contains("a client of operators too"), "{checked:?}");
+}
+
+#[test]
+fn an_application_that_loses_its_agent_loses_its_runs() {
+    let mut house = house();
+    let started = house.start(&json!({})).1;
+    let token = text(&started["token"]);
+    assert!(house.read(&token)["rows"].is_array(), "the control");
+    let serving = std::mem::replace(&mut house.serving, Project::new().serve(&[]));
+    assert_eq!(serving.stop(rustix::process::Signal::TERM).0, Some(0));
+    house.project.edit("ringfence.toml", |text| text.replace("desk-agent", "another-agent"));
+    house.serving = house.project.serve(&[]);
+    assert_eq!(house.read(&token), json!({ "status": 401 }));
+}
+
+#[test]
 fn the_command_line_revokes_beside_a_gateway_that_serves() {
     let house = house();
     let path = house.project.path().to_owned();

@@ -121,6 +121,8 @@ fn what_cannot_be_recorded_does_not_run() {
             .query_row("SELECT count(*) FROM user_metrics", [], |row| row.get(0))
             .unwrap()
     };
+    // The run begins while it can be recorded.
+    runtime.block_on(client.tools()).unwrap();
     // Someone else holds the journal's file for as long as it takes.
     let holding = project.database("state/journal.db");
     holding.execute_batch("BEGIN IMMEDIATE").unwrap();

@@ -368,8 +368,11 @@ impl Play {
         watching.abort();
         let most = most.load(Ordering::SeqCst);
         let left = result.pointer("/receipt/nothing_left") != Some(&Value::Bool(true));
-        let harmed = stuck.load(Ordering::SeqCst) || left || most > 2 * PROCESSES;
-        let outcome = format!("ended: {}; at most {most} processes, none left", how(&result));
+        let stuck = stuck.load(Ordering::SeqCst);
+        let harmed = stuck || left || most > 2 * PROCESSES;
+        let rest = if left { "something left" } else { "none left" };
+        let host = if stuck { "; the host could start nothing" } else { "" };
+        let outcome = format!("ended: {}; at most {most} processes, {rest}{host}", how(&result));
         self.tried_inside("a fork bomb", !how(&result).is_empty(), harmed, &outcome);
         Ok(())
     }

@@ -1,12 +1,12 @@
 //! `[identity]`: who issues the tokens, and who the users of the development issuer are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 
 use ringfence_actions::File;
 use ringfence_actions::file::Table;
-use ringfence_core::{GroupName, Place, Problem};
+use ringfence_core::{AgentId, GroupName, Place, Problem};
 use ringfence_identity::development::{Client, User};
 use ringfence_identity::{GroupsClaim, ProofRule};
 use toml::Spanned;
@@ -24,6 +24,18 @@ pub(crate) struct IdentityDeclaration {
     pub(crate) proofs: ProofRule,
     /// Whoever may look at the people's door.
     pub(crate) operators: Option<GroupName>,
+    /// The OAuth clients that they come by.
+    pub(crate) operator_clients: BTreeSet<AgentId>,
+}
+
+impl IdentityDeclaration {
+    /// The issuers that the project trusts, but for the development issuer.
+    pub(super) fn issuers(&self) -> Vec<String> {
+        match &self.source {
+            IssuerSource::Development(_) => Vec::new(),
+            IssuerSource::External(declared) => declared.iter().map(|issuer| issuer.issuer.clone()).collect(),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -58,6 +70,7 @@ pub(super) fn identity(
     let groups_claim = text("groups-claim").map_or_else(|| "groups".to_owned(), Spanned::into_inner);
     let operators = text("operators").map_or_else(|| "operators".to_owned(), Spanned::into_inner);
     let scopes = table.as_mut().and_then(|table| table.take::<Vec<String>>("scopes", problems));
+    let clients = table.as_mut().and_then(|table| table.take::<Vec<String>>("operator-clients", problems));
     let mut says = |key: &'static str| {
         let said = table.as_mut().and_then(|table| table.take::<bool>(key, problems));
         said.is_some_and(Spanned::into_inner)
@@ -72,6 +85,18 @@ pub(super) fn identity(
         let instead = "add `[identity]` with `development-issuer = true`, or with `issuer = \"https://…\"`";
         problems.push(Problem::error(Place::start(PROJECT_FILE), "`[identity]` is missing", instead));
     }
+    let is_development = matches!(source, Some(IssuerSource::Development(_)));
+    // `ringfence token` mints for this one where nobody says otherwise.
+    let usual = || if is_development { vec!["ringfence-cli".to_owned()] } else { Vec::new() };
+    let operator_clients = clients.map_or_else(usual, Spanned::into_inner).into_iter().filter_map(|client| {
+        AgentId::new(client)
+            .map_err(|bad| {
+                let instead = "write OAuth clients in `operator-clients`";
+                problems.push(Problem::error(Place::start(PROJECT_FILE), bad.to_string(), instead));
+            })
+            .ok()
+    });
+    let operator_clients = operator_clients.collect();
     let operators = GroupName::new(operators).map_err(|bad| {
         problems.push(Problem::error(Place::start(PROJECT_FILE), bad.to_string(), "correct `operators`"));
     });
@@ -94,6 +119,7 @@ pub(super) fn identity(
         scopes: scopes.map_or_else(|| vec!["tools".to_owned()], Spanned::into_inner),
         proofs,
         operators: operators.ok(),
+        operator_clients,
     }
 }
 

@@ -14,13 +14,13 @@ mod server;
 mod systems;
 mod tls;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ringfence_actions::file::Table;
 use ringfence_actions::{File, SystemKind};
-use ringfence_core::{AgentId, Level, Place, Problem, SystemName};
-use ringfence_gateway::RunLimits;
+use ringfence_core::{Level, Place, Problem, SystemName};
+use ringfence_gateway::{ApplicationRule, RunLimits};
 use ringfence_identity::KnownAgents;
 use toml::Spanned;
 
@@ -48,8 +48,8 @@ pub(crate) struct Project {
     pub(crate) identity: IdentityDeclaration,
     pub(crate) agents: KnownAgents,
     pub(crate) journal: JournalDeclaration,
-    /// Who may start runs, by their OAuth clients, with the agents of each.
-    pub(crate) applications: BTreeMap<AgentId, BTreeSet<AgentId>>,
+    /// Who may start runs.
+    pub(crate) applications: Vec<ApplicationRule>,
     pub(crate) run_limits: RunLimits,
     /// The gateway's own client at the issuer, for people's browsers.
     pub(crate) login: Option<LoginDeclaration>,
@@ -84,7 +84,8 @@ impl Project {
         let identity = identity::identity(folder, root.as_mut(), &mut problems);
         let agents = agents::agents(root.as_mut(), &mut problems);
         let journal = journal(folder, root.as_mut(), &mut problems);
-        let applications = runs::applications(root.as_mut(), &mut problems);
+        let applications = runs::applications(root.as_mut(), &identity.issuers(), &mut problems);
+        runs::check_operator_clients(&identity.operator_clients, &applications, &agents, &mut problems);
         let run_limits = runs::limits(root.as_mut(), &mut problems);
         let login = section(root.as_mut(), "login", &mut problems)
             .and_then(|table| credential::login(folder, table, &mut problems));

@@ -64,8 +64,19 @@ impl House {
         let clock = Clock::of(|| NOW);
         let limits = CallLimits::default();
         let runs = Runs::open(folder.path(), &journal, NOW).unwrap();
-        let run_limits = RunLimits::default();
-        let parts = Parts { space, policies, identity, journal, runs, run_limits, systems, limits, clock };
+        let (run_limits, applications) = (RunLimits::default(), Vec::new());
+        let parts = Parts {
+            space,
+            policies,
+            identity,
+            journal,
+            runs,
+            run_limits,
+            applications,
+            systems,
+            limits,
+            clock,
+        };
         let gateway = Gateway::new(parts);
         Self { folder, key, issuer, gateway }
     }

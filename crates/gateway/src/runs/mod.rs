@@ -7,9 +7,9 @@ mod token;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
-use ringfence_core::{Instant, Label, Refusal, RunId, Secret};
-use ringfence_identity::{Door, Identified, TokenRefused, VerifiedToken};
-use ringfence_store::{Lifetime, NoRun, Owner, Revocation, RunFilter, Runs, Scope, StoredRun};
+use ringfence_core::{AgentId, Instant, Label, Refusal, RunId, Secret};
+use ringfence_identity::{Application, Door, Identified, TokenRefused, VerifiedToken};
+use ringfence_store::{Begun, Lifetime, NoRun, Owner, Revocation, RunFilter, Runs, Scope, StoredRun};
 use uuid::Uuid;
 
 use crate::caller::{NotIdentified, Sent};
@@ -37,10 +37,28 @@ impl Default for RunLimits {
     }
 }
 
+/// An application that may start runs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ApplicationRule {
+    /// The issuer that vouches for it and its users; where one alone is trusted, it need not be said.
+    pub issuer: Option<String>,
+    /// Its OAuth client.
+    pub client: AgentId,
+    /// The agents that it may start runs of.
+    pub agents: BTreeSet<AgentId>,
+}
+
+impl ApplicationRule {
+    fn is_for(&self, issuer: &str, client: &AgentId) -> bool {
+        self.client == *client && self.issuer.as_ref().is_none_or(|known| known == issuer)
+    }
+}
+
 /// The runs of a gateway, with what of them is kept in memory alone.
 pub(crate) struct RunBook {
     pub(crate) stored: Runs,
     pub(crate) limits: RunLimits,
+    applications: Vec<ApplicationRule>,
     /// The tokens of the users that applications started runs for, to be exchanged for those of systems. They are on no disk:
     /// a run that outlives its gateway does without.
     subject_tokens: Mutex<HashMap<RunId, Secret>>,
@@ -49,10 +67,21 @@ pub(crate) struct RunBook {
 }
 
 impl RunBook {
-    pub(crate) fn new(stored: Runs, limits: RunLimits) -> Self {
+    pub(crate) fn new(stored: Runs, limits: RunLimits, applications: Vec<ApplicationRule>) -> Self {
         // What ended before has nothing here that could go on.
         let seen = Mutex::new(stored.last_change().unwrap_or(0));
-        Self { stored, limits, subject_tokens: Mutex::default(), seen }
+        Self { stored, limits, applications, subject_tokens: Mutex::default(), seen }
+    }
+
+    /// What the project says of this application.
+    fn application(&self, issuer: &str, client: &AgentId) -> Option<&ApplicationRule> {
+        self.applications.iter().find(|rule| rule.is_for(issuer, client))
+    }
+
+    /// Whether the application of a run may still start runs of its agent.
+    fn may_start(&self, run: &StoredRun) -> bool {
+        let rule = run.terms.application.as_ref().and_then(|client| self.application(&run.issuer, client));
+        rule.is_some_and(|rule| rule.agents.contains(&run.agent))
     }
 
     fn subject_token(&self, run: &RunId) -> Option<Secret> {
@@ -69,9 +98,16 @@ impl Inner {
         };
         let proved = self.identity.check_key(&sent.presented(), run.key.as_deref(), now);
         self.judged(proved).await?;
+        if !self.runs.may_start(&run) {
+            return Err(NotIdentified::RunEnded);
+        }
+        let is_asked = self.identity.is_rechecked(&run.issuer);
         let caller = self.restored(run)?;
-        if let Some(token) = &caller.subject_token {
-            self.vouched_for(&caller.run, token, now).await?;
+        match &caller.subject_token {
+            Some(token) => self.vouched_for(&caller.run, token, now).await?,
+            // Nobody could be asked whether the user still has access.
+            None if is_asked => return Err(NotIdentified::RunEnded),
+            None => {}
         }
         Ok(caller)
     }
@@ -111,7 +147,7 @@ impl Inner {
         let scopes = words(&identified);
         let owner = owner(&identified, &scopes);
         let fresh = RunId::new(Uuid::now_v7());
-        let (run, is_new) = match self.runs.stored.implicit(&owner, &fresh, self.runs.limits.implicit, now) {
+        let (run, begun) = match self.runs.stored.implicit(&owner, &fresh, self.runs.limits.implicit, now) {
             Ok(found) => found,
             Err(refused) => return Err(self.no_run(refused).await),
         };
@@ -122,18 +158,27 @@ impl Inner {
             run: run.id,
             terms: Arc::new(run.terms),
         };
-        if is_new && let Err(error) = self.journal.run_started(&caller.run([].into()), now).await {
-            tracing::error!(%error, "a run could not be recorded, so it has not begun");
-            return Err(NotIdentified::Unavailable);
+        if let Some(begun) = begun {
+            self.begin(&caller, begun, now).await?;
         }
         Ok(caller)
+    }
+
+    /// Records that a run begins, with the labels of the one that it follows: an engine that waits forgets nothing.
+    async fn begin(&self, caller: &Caller, begun: Begun, now: Instant) -> Result<(), NotIdentified> {
+        let labels = begun.follows.map_or_else(|| Ok(BTreeSet::new()), |before| self.labels(&before));
+        let labels = labels.map_err(|_| NotIdentified::Unavailable)?;
+        self.journal.run_started(&caller.run(labels), now).await.map_err(|error| {
+            tracing::error!(%error, "a run could not be recorded, so it has not begun");
+            NotIdentified::Unavailable
+        })
     }
 
     /// A run that may not go on: journalled, and said in a way that makes a client log in where that helps.
     async fn no_run(&self, refused: NoRun) -> NotIdentified {
         let (code, refusal) = match refused {
             NoRun::Unknown => ("run_unknown", NotIdentified::RunUnknown),
-            NoRun::Ended(_) | NoRun::Spent(_) => ("run_ended", NotIdentified::RunEnded),
+            NoRun::Ended(_) | NoRun::Spent(_) | NoRun::TooMany(_) => ("run_ended", NotIdentified::RunEnded),
             NoRun::LoginNeeded => ("run_revoked", NotIdentified::LoginNeeded),
             NoRun::Unusable(error) => {
                 tracing::error!(error, "a run could not be looked up, so nothing was done");
@@ -154,6 +199,12 @@ impl Gateway {
     /// What a run has touched so far.
     pub fn labels(&self, run: &RunId) -> Result<BTreeSet<Label>, Refusal> {
         self.inner.labels(run)
+    }
+
+    /// Whether the project names this application.
+    #[must_use]
+    pub fn knows(&self, application: &Application) -> bool {
+        self.inner.runs.application(&application.issuer, &application.client).is_some()
     }
 
     /// What time it is here.

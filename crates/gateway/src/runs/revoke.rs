@@ -81,7 +81,7 @@ impl Inner {
     }
 
     /// Ends everything that belongs to this run: programs under way, its session, its files, its user's token.
-    fn end_run(&self, run: &RunId) {
+    pub(super) fn end_run(&self, run: &RunId) {
         self.under_way.end(run);
         self.systems.end_run(run);
         self.artifacts.forget(run);

@@ -52,6 +52,12 @@ pub enum NotStarted {
     /// It was given to another client.
     #[error("the user's token was given to another client than this application")]
     AnothersToken,
+    /// The agent is not one of the application's.
+    #[error("this application may not start runs of this agent; name it in the application's `agents`")]
+    ForeignAgent,
+    /// It has as many as it may.
+    #[error("{0}")]
+    TooMany(String),
     /// The user has to log in again, since something of this user's was revoked.
     #[error("this user or agent was revoked; it takes a fresh login (`auth_time` of the user's token)")]
     LoginNeeded,
@@ -73,6 +79,8 @@ impl NotStarted {
         match self {
             Self::UserToken(refused) => refused.code(),
             Self::AnothersToken => "user_token_of_another_client",
+            Self::ForeignAgent => "foreign_agent",
+            Self::TooMany(_) => "too_many_runs",
             Self::LoginNeeded => "login_needed",
             Self::UnknownTool(..) => "unknown_tool",
             Self::Unfit(_) => "unfit",
@@ -93,6 +101,10 @@ impl Gateway {
 
     async fn started(&self, application: &Application, start: Start) -> Result<Started, NotStarted> {
         let (inner, now) = (&self.inner, self.inner.clock.now());
+        let rule = inner.runs.application(&application.issuer, &application.client);
+        if !rule.is_some_and(|rule| rule.agents.contains(&start.agent)) {
+            return Err(NotStarted::ForeignAgent);
+        }
         let user = inner.identity.handed_over(Door::People, &start.user_token, application, now).await;
         let user = user.map_err(NotStarted::UserToken)?;
         if user.agent != application.client || user.principal.issuer() != application.issuer {
@@ -123,6 +135,7 @@ impl Gateway {
         };
         inner.runs.stored.start(&starting, now).map_err(|refused| match refused {
             NoRun::LoginNeeded => NotStarted::LoginNeeded,
+            NoRun::TooMany(_) => NotStarted::TooMany(refused.to_string()),
             other => {
                 tracing::error!(error = %other, "a run could not be started");
                 NotStarted::NotRecorded
@@ -147,6 +160,12 @@ impl Gateway {
         if let (Ok(mut tokens), Some(token)) = (self.inner.runs.subject_tokens.lock(), &caller.subject_token)
         {
             tokens.insert(run.id().clone(), token.clone());
+        }
+        // Whoever revoked it meanwhile found no token to forget.
+        let found = self.inner.runs.stored.find(run.id().as_str());
+        if !found.is_ok_and(|found| found.is_some_and(|found| found.ended.is_none())) {
+            self.inner.end_run(run.id());
+            return Err(NotStarted::LoginNeeded);
         }
         Ok(())
     }

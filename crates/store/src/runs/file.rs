@@ -10,18 +10,21 @@ use crate::Journal;
 /// Marks the file as ours: "RFR1".
 const APPLICATION_ID: i64 = 0x5246_5231;
 
-/// `change` numbers what happened to runs, so that other processes find what is new.
+/// `changes` numbers the runs that ended, for good, so that other processes find what is new.
 const SCHEMA: &str = "
 CREATE TABLE runs (
     id TEXT PRIMARY KEY, token BLOB UNIQUE, key TEXT, issuer TEXT NOT NULL, subject TEXT NOT NULL, agent TEXT NOT NULL,
     claims TEXT NOT NULL, scopes TEXT NOT NULL, terms TEXT NOT NULL, calls_max INTEGER, calls INTEGER NOT NULL DEFAULT 0,
     started INTEGER NOT NULL, expires INTEGER NOT NULL, used INTEGER NOT NULL,
-    ended INTEGER, ending TEXT, change INTEGER NOT NULL DEFAULT 0
+    ended INTEGER, ending TEXT
 ) STRICT;
+CREATE TABLE changes (number INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL) STRICT;
 CREATE UNIQUE INDEX implicit ON runs (issuer, subject, agent) WHERE token IS NULL AND ended IS NULL;
 CREATE INDEX of_agents ON runs (agent) WHERE ended IS NULL;
 CREATE INDEX expiring ON runs (expires) WHERE ended IS NULL;
-CREATE INDEX changed ON runs (change);
+CREATE INDEX of_owners ON runs (issuer, subject, agent, started) WHERE token IS NULL;
+CREATE INDEX of_applications ON runs (terms ->> 'application') WHERE ended IS NULL;
+CREATE INDEX ended ON runs (ended) WHERE ended IS NOT NULL;
 CREATE TABLE revocations (
     number INTEGER PRIMARY KEY, scope TEXT NOT NULL, issuer TEXT, subject TEXT, agent TEXT, run TEXT,
     at INTEGER NOT NULL, by TEXT NOT NULL, reason TEXT NOT NULL
@@ -76,9 +79,8 @@ fn path(folder: &Path) -> PathBuf {
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-    let mut connection = Connection::open_with_flags(path, flags)?;
-    owners_alone(path);
+    make(path);
+    let mut connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "normal")?;
@@ -93,8 +95,10 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Best effort: the folder is the wall.
-fn owners_alone(path: &Path) {
-    use std::os::unix::fs::PermissionsExt as _;
-    let _not_ours = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600));
+/// Makes the file where there is none, for its owner alone from the first moment; SQLite gives its logs the same mode. Where it
+/// cannot be made, opening it says why.
+fn make(path: &Path) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    drop(made);
 }

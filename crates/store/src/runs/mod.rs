@@ -25,6 +25,9 @@ const USED_EVERY_MS: u64 = 5_000;
 /// How long a run that has ended can still be listed, in milliseconds: 30 days.
 const LISTED_MS: u64 = 30 * 24 * 3_600_000;
 
+/// Runs of one application that may go on at the same time.
+const LIVE_MAX: u64 = 20_000;
+
 /// The runs of a project.
 pub struct Runs(Mutex<Connection>);
 
@@ -68,6 +71,13 @@ pub struct Lifetime {
     pub idle_ms: u64,
     /// In all.
     pub total_ms: u64,
+}
+
+/// A run that was begun just now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Begun {
+    /// The run before it, whose labels it takes over: none where the user has logged in since.
+    pub follows: Option<RunId>,
 }
 
 /// A run as it is stored.
@@ -131,6 +141,9 @@ pub enum NoRun {
     /// It has made all the calls that it may.
     #[error("the run may make {0} calls and has made them")]
     Spent(u64),
+    /// Its application has as many runs as it may.
+    #[error("this application has {0} runs that go on; end some of them")]
+    TooMany(u64),
     /// The file cannot be read or written. For the log.
     #[error("the runs cannot be read: {0}")]
     Unusable(String),
@@ -157,9 +170,9 @@ impl Runs {
     /// Opens the runs, or makes them where the journal knows of none: a file that is gone would bring back what was revoked.
     pub fn open(folder: &Path, journal: &Journal, now: Instant) -> Result<Self, RunsUnusable> {
         let connection = file::open(folder, journal)?;
-        let forgotten = now.0.saturating_sub(LISTED_MS);
-        connection.execute("DELETE FROM runs WHERE ended < ?1", [sql(forgotten)])?;
-        Ok(Self(Mutex::new(connection)))
+        let runs = Self(Mutex::new(connection));
+        runs.expire(now).map_err(|error| RunsUnusable::Failed("runs.db".into(), error.to_string()))?;
+        Ok(runs)
     }
 
     /// Opens the runs where there are any, to look at them or to revoke.
@@ -172,6 +185,13 @@ impl Runs {
         let mut connection = self.connection()?;
         let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         revoke::is_fresh(&change, &starting.owner, None)?;
+        let application = starting.terms.application.as_ref().map(AgentId::as_str);
+        let live: i64 = change
+            .prepare_cached("SELECT count(*) FROM runs WHERE terms ->> 'application' = ?1 AND ended IS NULL")?
+            .query_row([application], |row| row.get(0))?;
+        if unsigned(live) >= LIVE_MAX {
+            return Err(NoRun::TooMany(LIVE_MAX));
+        }
         row::insert(&change, starting, Some(starting.token.as_bytes()), now)?;
         Ok(change.commit()?)
     }
@@ -185,34 +205,38 @@ impl Runs {
         goes_on(run, now)
     }
 
-    /// The run that (issuer, subject, client) share, and whether it was begun just now, with this fresh name.
+    /// The run that (issuer, subject, client) share; and, where it was begun just now, with this fresh name, what it follows.
     pub fn implicit(
         &self,
         owner: &Owner<'_>,
         fresh: &RunId,
         lifetime: Lifetime,
         now: Instant,
-    ) -> Result<(StoredRun, bool), NoRun> {
+    ) -> Result<(StoredRun, Option<Begun>), NoRun> {
         let mut connection = self.connection()?;
         let ending = |run: &StoredRun| {
             let is_idle = now.0.saturating_sub(run.used.0) >= lifetime.idle_ms;
             if run.expires <= now { Some(Ending::Expired) } else { is_idle.then_some(Ending::Idle) }
         };
         if let Some(run) = row::current(&connection, owner)?.filter(|run| ending(run).is_none()) {
-            return Ok((run, false));
+            return Ok((run, None));
         }
         let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Again: another process may have begun it in between.
         if let Some(run) = row::current(&change, owner)? {
-            let Some(ending) = ending(&run) else { return Ok((run, false)) };
+            let Some(ending) = ending(&run) else { return Ok((run, None)) };
             row::end(&change, &run.id, ending, now)?;
         }
         revoke::is_fresh(&change, owner, Some(owner.agent))?;
+        // Without a login in between it is the same engine, which has not forgotten what it saw.
+        let is_login = |used: Instant| owner.login.is_some_and(|login| login > used);
+        let follows = row::last(&change, owner)?.filter(|(_, used)| !is_login(*used)).map(|(run, _)| run);
         let expires = Instant(now.0.saturating_add(lifetime.total_ms));
         let (terms, key, owner, id) = (&Terms::default(), None, *owner, fresh.clone());
         row::insert(&change, &Starting { id, token: Digest::ZERO, key, owner, terms, expires }, None, now)?;
         change.commit()?;
-        Ok((row::find(&connection, fresh.as_str())?.ok_or(NoRun::Unknown)?, true))
+        let run = row::find(&connection, fresh.as_str())?.ok_or(NoRun::Unknown)?;
+        Ok((run, Some(Begun { follows })))
     }
 
     /// Lets one call of a run begin: the run goes on, and where it has a budget of calls, one is taken.
@@ -251,22 +275,38 @@ impl Runs {
         }
     }
 
-    /// Ends the runs whose time is up.
+    /// Ends the runs whose time is up, and forgets those that ended long ago.
     pub fn expire(&self, now: Instant) -> Result<(), NoRun> {
-        let connection = self.connection()?;
-        let mut statement = connection.prepare_cached(
-            "UPDATE runs SET ended = ?1, ending = 'expired', change = (SELECT max(change) + 1 FROM runs)
-             WHERE ended IS NULL AND expires <= ?1",
+        let mut connection = self.connection()?;
+        let forgotten = sql(now.0.saturating_sub(LISTED_MS));
+        let is_due: bool = connection
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM runs WHERE ended IS NULL AND expires <= ?1)
+                     OR EXISTS (SELECT 1 FROM runs WHERE ended < ?2)",
+            )?
+            .query_row([sql(now.0), forgotten], |row| row.get(0))?;
+        if !is_due {
+            return Ok(());
+        }
+        let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        change.execute(
+            "INSERT INTO changes (run) SELECT id FROM runs WHERE ended IS NULL AND expires <= ?1",
+            [sql(now.0)],
         )?;
-        statement.execute([sql(now.0)])?;
-        Ok(())
+        change.execute(
+            "UPDATE runs SET ended = ?1, ending = 'expired' WHERE ended IS NULL AND expires <= ?1",
+            [sql(now.0)],
+        )?;
+        change.execute("DELETE FROM runs WHERE ended < ?1", [forgotten])?;
+        change.execute("DELETE FROM changes WHERE run NOT IN (SELECT id FROM runs)", [])?;
+        Ok(change.commit()?)
     }
 
     /// The last change that there is: [`Runs::ended_after`] tells what came later.
     pub fn last_change(&self) -> Result<u64, NoRun> {
         let connection = self.connection()?;
         let last: i64 = connection
-            .prepare_cached("SELECT coalesce(max(change), 0) FROM runs")?
+            .prepare_cached("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'changes'")?
             .query_row([], |row| row.get(0))?;
         Ok(unsigned(last))
     }
@@ -275,8 +315,8 @@ impl Runs {
     pub fn ended_after(&self, change: u64) -> Result<Vec<RunId>, NoRun> {
         let connection = self.connection()?;
         let mut statement =
-            connection.prepare_cached("SELECT id FROM runs WHERE change > ?1 AND ended IS NOT NULL")?;
-        let ended = statement.query_map([sql(change)], |row| id(row, "id"))?;
+            connection.prepare_cached("SELECT run FROM changes WHERE number > ?1 ORDER BY number")?;
+        let ended = statement.query_map([sql(change)], |row| id(row, "run"))?;
         Ok(ended.collect::<rusqlite::Result<_>>()?)
     }
 
@@ -304,11 +344,12 @@ impl Runs {
     /// Ends what a revocation names. From the moment it returns no call of those runs begins, in any process.
     pub fn revoke(&self, revocation: &Revocation<'_>, now: Instant) -> Result<Revoked, NoRun> {
         let mut connection = self.connection()?;
+        // It holds although the power fails as soon as this returns.
+        connection.pragma_update(None, "synchronous", "full")?;
         let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let revoked = revoke::revoke(&change, revocation, now)?;
         change.commit()?;
-        // It holds although the power fails now.
-        connection.pragma(None, "wal_checkpoint", "full", |_| Ok(()))?;
+        connection.pragma_update(None, "synchronous", "normal")?;
         Ok(revoked)
     }
 

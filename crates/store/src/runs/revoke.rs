@@ -4,8 +4,8 @@ use ringfence_core::{AgentId, Instant, RunId};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::Serialize;
 
-use super::row::{id, sql, unsigned};
-use super::{NoRun, Owner};
+use super::row::{end, id, sql, unsigned};
+use super::{Ending, NoRun, Owner};
 
 /// What is revoked.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -79,18 +79,19 @@ pub(super) fn revoke(
         "INSERT INTO revocations (scope, issuer, subject, agent, run, at, by, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         params![scope.as_str(), issuer, subject, agent, run, sql(now.0), by, reason],
     )?;
-    let mut statement = connection.prepare(
-        "UPDATE runs SET ended = ?1, ending = 'revoked', change = (SELECT max(change) + 1 FROM runs)
-         WHERE ended IS NULL AND CASE ?2
-            WHEN 'run' THEN id = ?3
-            WHEN 'agent' THEN agent = ?4
-            WHEN 'user' THEN issuer = ?5 AND subject = ?6
-            ELSE ?2 = 'everything' END
-         RETURNING id",
-    )?;
-    let ended = statement
-        .query_map(params![sql(now.0), scope.as_str(), run, agent, issuer, subject], |row| id(row, "id"))?;
-    Ok(Revoked { runs: ended.collect::<rusqlite::Result<_>>()? })
+    let covered = "ended IS NULL AND CASE ?1
+            WHEN 'run' THEN id = ?2
+            WHEN 'agent' THEN agent = ?3
+            WHEN 'user' THEN issuer = ?4 AND subject = ?5
+            ELSE ?1 = 'everything' END";
+    let mut ending = connection.prepare(&format!("SELECT id FROM runs WHERE {covered}"))?;
+    let covered = params![scope.as_str(), run, agent, issuer, subject];
+    let runs: Vec<RunId> =
+        ending.query_map(covered, |row| id(row, "id"))?.collect::<rusqlite::Result<_>>()?;
+    for run in &runs {
+        end(connection, run, Ending::Revoked, now)?;
+    }
+    Ok(Revoked { runs })
 }
 
 /// Whose the run is where no application started it; fails where there is no such run.

@@ -16,6 +16,16 @@ pub(super) fn current(connection: &Connection, owner: &Owner<'_>) -> rusqlite::R
     statement.query_row(params![owner.issuer, owner.subject, owner.agent.as_str()], stored).optional()
 }
 
+/// The last run of this owner that no application started, and when it was last used.
+pub(super) fn last(connection: &Connection, owner: &Owner<'_>) -> rusqlite::Result<Option<(RunId, Instant)>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, used FROM runs WHERE issuer = ?1 AND subject = ?2 AND agent = ?3 AND token IS NULL
+         ORDER BY started DESC LIMIT 1",
+    )?;
+    let owner = params![owner.issuer, owner.subject, owner.agent.as_str()];
+    statement.query_row(owner, |row| Ok((id(row, "id")?, instant(row, "used")?))).optional()
+}
+
 pub(super) fn find(connection: &Connection, run: &str) -> rusqlite::Result<Option<StoredRun>> {
     let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM runs WHERE id = ?1"))?;
     statement.query_row([run], stored).optional()
@@ -32,8 +42,9 @@ pub(super) fn end(
         Ending::Idle => "idle",
         Ending::Revoked => "revoked",
     };
+    connection.execute("INSERT INTO changes (run) VALUES (?1)", [run.as_str()])?;
     connection.execute(
-        "UPDATE runs SET ended = ?2, ending = ?3, change = (SELECT max(change) + 1 FROM runs) WHERE id = ?1",
+        "UPDATE runs SET ended = ?2, ending = ?3 WHERE id = ?1",
         params![run.as_str(), sql(now.0), word],
     )?;
     Ok(())

@@ -1,11 +1,13 @@
 //! Runs: what goes on, what has ended, and what may begin again.
 
+use std::sync::Arc;
+
 use ringfence_core::{AgentId, Claims, Digest, Instant, RunId, Terms};
 
 use super::{NOW, Setting, uuid};
 use crate::{
-    Ending, Journal, Lifetime, NoRun, Owner, Revocation, Revoked, RunFilter, Runs, RunsUnusable, Scope,
-    Starting,
+    Begun, Ending, Journal, Lifetime, NoRun, Owner, Revocation, Revoked, RunFilter, Runs, RunsUnusable,
+    Scope, Starting,
 };
 
 const HOUR: u64 = 3_600_000;
@@ -38,9 +40,9 @@ impl House {
 
     /// The implicit run of Bob and the bot, by the number of its name; whether it is new.
     fn implicit(&self, fresh: u128, login: Option<Instant>, now: Instant) -> Result<(RunId, bool), NoRun> {
-        let (run, new) =
+        let (run, begun) =
             self.runs.implicit(&self.owner("bob", 0, login), &RunId::new(uuid(fresh)), LIFETIME, now)?;
-        Ok((run.id, new))
+        Ok((run.id, begun.is_some()))
     }
 
     fn start(&self, number: u128, owner: Owner<'_>, terms: &Terms, now: Instant) -> Result<RunId, NoRun> {
@@ -83,9 +85,40 @@ fn a_run_that_nobody_started_outlives_a_reconnect_and_ends_when_idle_or_old() {
     // Another agent of the same user, and another user, have runs of their own.
     for owner in [house.owner("bob", 1, None), house.owner("eve", 0, None)] {
         let number = if owner.subject == "bob" { 10 } else { 11 };
-        let (run, new) = house.runs.implicit(&owner, &id(number), LIFETIME, at(13 * HOUR)).unwrap();
-        assert_eq!((run.id, new), (id(number), true));
+        let (run, begun) = house.runs.implicit(&owner, &id(number), LIFETIME, at(13 * HOUR)).unwrap();
+        assert_eq!((run.id, begun), (id(number), Some(Begun { follows: None })));
     }
+}
+
+#[test]
+fn a_run_follows_the_one_before_it_unless_the_user_has_logged_in_since() {
+    let house = House::new();
+    let begun = |fresh, login, ms| {
+        let owner = house.owner("bob", 0, login);
+        house.runs.implicit(&owner, &id(fresh), LIFETIME, at(ms)).unwrap().1.map(|begun| begun.follows)
+    };
+    assert_eq!(begun(1, Some(at(0)), 1), Some(None), "the first follows none");
+    house.runs.admit(&id(1), at(HOUR - 1)).unwrap();
+    house.runs.expire(at(HOUR)).unwrap();
+    assert_eq!(begun(2, Some(at(0)), 3 * HOUR), Some(Some(id(1))), "idle, with the login of before");
+    assert_eq!(begun(3, None, 5 * HOUR), Some(Some(id(2))), "nobody knows when it was");
+    assert_eq!(begun(4, Some(at(6 * HOUR)), 7 * HOUR), Some(None), "logged in since");
+}
+
+#[tokio::test]
+async fn the_labels_that_a_run_takes_over_are_its_own() {
+    let setting = Setting::new();
+    let (journal, proofs) = setting.open().unwrap();
+    let plain = super::run(&proofs);
+    let principal = plain.principal().clone();
+    let labels: std::collections::BTreeSet<_> = [ringfence_core::Label::Untrusted].into();
+    let agent = AgentId::new("bot").unwrap();
+    let after = ringfence_core::Run::new(id(8), principal, agent, at(1), Arc::default(), labels.clone());
+    for run in [&plain, &after] {
+        journal.run_started(run, NOW).await.unwrap();
+    }
+    assert_eq!(journal.labels(plain.id()).unwrap(), [].into(), "the control");
+    assert_eq!(journal.labels(after.id()).unwrap(), labels);
 }
 
 #[test]
