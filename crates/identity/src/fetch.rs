@@ -115,8 +115,8 @@ impl Fetcher {
 
 /// Resolves names, and leaves out every address that is not public: a name of another must not lead to this machine, its
 /// network or its metadata service. The host that the operator calls internal resolves to whatever it has.
-struct PublicNames {
-    internal: Option<String>,
+pub(crate) struct PublicNames {
+    pub(crate) internal: Option<String>,
 }
 
 impl Resolve for PublicNames {

@@ -4,13 +4,11 @@
 //! machine's loopback; no redirect, no proxy, little time, few bytes, few at once.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ipnet::IpNet;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{StatusCode, header, redirect};
+use ringfence_addresses::is_public;
 use ringfence_core::Instant;
 use tokio::sync::Semaphore;
 use url::{Host, Url};
@@ -18,6 +16,7 @@ use url::{Host, Url};
 use super::Client;
 use super::answer::Refused;
 use super::register::Metadata;
+use crate::fetch::PublicNames;
 
 /// The longest document, in bytes.
 const DOCUMENT_BYTES_MAX: usize = 16 << 10;
@@ -30,36 +29,6 @@ const KEPT_MAX: usize = 256;
 const KEPT_MS: u64 = 300_000;
 
 const NOT_FETCHED: &str = "its document could not be fetched from this machine; where there is no way to it, take `development-client-documents` out of ringfence.toml, and the client may register itself instead";
-
-/// What is not the public internet (IANA's registries of special-purpose addresses, RFC 6890), and metadata services that live
-/// at public addresses.
-const NOT_PUBLIC: &[&str] = &[
-    "0.0.0.0/8",
-    "10.0.0.0/8",
-    "100.64.0.0/10",
-    "127.0.0.0/8",
-    "168.63.129.16/32",
-    "169.254.0.0/16",
-    "172.16.0.0/12",
-    "192.0.0.0/24",
-    "192.0.2.0/24",
-    "192.88.99.0/24",
-    "192.168.0.0/16",
-    "198.18.0.0/15",
-    "198.51.100.0/24",
-    "203.0.113.0/24",
-    "224.0.0.0/4",
-    "240.0.0.0/4",
-    "2001::/23",
-    "2001:db8::/32",
-    "2002::/16",
-    "3fff::/20",
-];
-/// The one block of IPv6 that is public: IPv4 within IPv6 is not in it, and neither are loopback, link-local and private ones.
-const PUBLIC_V6: &str = "2000::/3";
-
-static BLOCKS: LazyLock<Vec<IpNet>> =
-    LazyLock::new(|| NOT_PUBLIC.iter().filter_map(|block| block.parse().ok()).collect());
 
 /// Whether a client of this name is an address, if perhaps a bad one.
 pub(super) fn is_address(id: &str) -> bool {
@@ -78,7 +47,7 @@ impl Documents {
         let fetcher = reqwest::Client::builder()
             .redirect(redirect::Policy::none())
             .no_proxy()
-            .dns_resolver(Arc::new(PublicAlone))
+            .dns_resolver(Arc::new(PublicNames { internal: None }))
             .connect_timeout(Duration::from_secs(3))
             .timeout(Duration::from_secs(5))
             .build()?;
@@ -190,38 +159,9 @@ fn client(id: &str, document: &[u8]) -> Result<Client, Refused> {
     Ok(Client::of_users(id.to_owned(), metadata.name(), metadata.redirects()?))
 }
 
-/// Whether it is an address of the public internet.
-fn is_public(address: IpAddr) -> bool {
-    let public_v6: Result<IpNet, _> = PUBLIC_V6.parse();
-    let in_public_block = address.is_ipv4() || public_v6.is_ok_and(|block| block.contains(&address));
-    in_public_block && !BLOCKS.iter().any(|block| block.contains(&address))
-}
-
-/// Looks names up and keeps the public addresses alone. What it gives is what is dialled, so a second answer changes nothing.
-struct PublicAlone;
-
-impl Resolve for PublicAlone {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let public: Vec<SocketAddr> = found.filter(|address| is_public(address.ip())).collect();
-            if public.is_empty() {
-                return Err("no public address".into());
-            }
-            let addresses: Addrs = Box::new(public.into_iter());
-            Ok(addresses)
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_block_is_written_well() {
-        assert_eq!(BLOCKS.len(), NOT_PUBLIC.len());
-    }
 
     #[test]
     fn only_public_addresses_and_plain_loopback_are_asked() {
