@@ -48,7 +48,7 @@ pub enum NotRenewed {
     #[error("the login has ended ({0})")]
     Ended(String),
     /// There is none at the moment.
-    #[error("the issuer cannot be reached to renew the login ({0})")]
+    #[error("the issuer cannot be reached to renew the login ({0}); try again later")]
     Unreachable(String),
 }
 
