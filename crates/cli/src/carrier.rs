@@ -143,12 +143,17 @@ impl Way {
 async fn refusal(answer: Response, command: &str) -> String {
     let status = answer.status().as_u16();
     let challenge = answer.headers().get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
-    let scopes = challenge.map(needed_scopes).unwrap_or_default();
+    let options = match challenge {
+        Some(challenge) => needed_scopes(challenge),
+        // The token is good, and the gateway does not know the client that it was given to.
+        None if answer.status() == StatusCode::FORBIDDEN => " --client-id ID".to_owned(),
+        None => String::new(),
+    };
     let body = to_bytes(answer.into_body(), REFUSAL_BYTES_MAX).await.unwrap_or_default();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let said = body.pointer("/error/message").and_then(Value::as_str).unwrap_or("no");
     let said: String = harmless(said).chars().take(REFUSAL_SHOWN_MAX).collect();
-    format!("the gateway refused ({status}): {said}; run `{command}{scopes}`")
+    format!("the gateway refused ({status}): {said}; run `{command}{options}`")
 }
 
 /// The scopes that a challenge of `insufficient_scope` asks for (RFC 6750 §3.1), as options.

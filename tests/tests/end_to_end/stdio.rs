@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use ringfence_tests::{Desk, PATIENCE, Project, Ran, ringfence, until};
 use rustix::process::{Pid, Signal, kill_process};
@@ -256,6 +257,10 @@ fn a_login_whose_run_is_revoked_is_tried_anew_once() {
         );
     }
     assert_eq!(desk.login(), before, "the issuer was not asked for more");
+    // `auth_time` has whole seconds.
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(desk.log_in(&serving.mcp, "bob", &[]).code, 0);
+    assert_eq!(rows(&bridge.ask(6, "tools/call", metrics())), 2);
 }
 
 #[test]
@@ -272,7 +277,7 @@ fn who_is_not_let_in_hears_why_from_the_gateway() {
     let mut bridge = Bridge::to(&desk, &serving.mcp);
     let answer = bridge.initialize();
     let said = told(&answer);
-    assert!(said.starts_with("the gateway refused (403): ") && said.contains("ringfence login"), "{said}");
+    assert!(said.starts_with("the gateway refused (403): ") && said.contains("--client-id ID`"), "{said}");
     // The control: the client that the project knows, with no other change.
     assert_eq!(desk.log_in(&serving.mcp, "bob", &["--client-id", "desk"]).json()["client_id"], "desk");
     assert!(bridge.initialize()["result"].is_object());
