@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: the real binary, a project of its own for each test, and a gateway that runs.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod desk;
 mod person;
 pub mod postgres;
 
@@ -17,6 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use desk::Desk;
 pub use person::log_in;
 
 /// How long anything may take before a test gives up.

@@ -1,5 +1,5 @@
-//! The clients that people really use, each against the gateway: with a bearer token that they are given, and with one that they
-//! get themselves, by their own OAuth code, at the development issuer.
+//! The clients that people really use, each against the gateway: with a bearer token that they are given, with one that they
+//! get themselves, by their own OAuth code, at the development issuer, and over standard input and output by `ringfence stdio`.
 //!
 //! `cargo xtask check` installs them under `target/clients`. A client that is not there is skipped, never passed.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use ringfence_tests::{Project, binary, run};
+use ringfence_tests::{Desk, Project, binary, run};
 use serde_json::{Value, json};
 
 /// A client: its name, its folder under `target/clients`, what runs it there, and its script.
@@ -30,6 +30,12 @@ const LOGINS: &[Client] = &[
     ("typescript_sdk_2_logs_in", "node", "", "newest_login.mjs"),
 ];
 
+/// By `ringfence stdio`, after `ringfence login`.
+const DESKTOPS: &[Client] = &[
+    ("python_sdk_1_over_stdio", "python-1", "bin/python", "stdio.py"),
+    ("python_sdk_2_over_stdio", "python-2", "bin/python", "newest_stdio.py"),
+];
+
 /// What desktop clients reach the gateway by that speak standard input and output alone.
 const BRIDGE: Client = ("mcp_remote_logs_in", "node", "", "remote_login.mjs");
 
@@ -42,12 +48,13 @@ fn main() -> ExitCode {
     };
     let trials = CLIENTS.iter().map(|client| trial(client, lists_and_calls));
     let trials = trials.chain(LOGINS.iter().map(|client| trial(client, logs_in_and_calls)));
+    let trials = trials.chain(DESKTOPS.iter().map(|client| trial(client, calls_over_stdio)));
     let trials = trials.chain([trial(&BRIDGE, bridges)]);
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }
 
 /// What a script prints.
-fn seen(folder: &Path, runs: &str, script: &str, arguments: [&str; 2]) -> Result<Value, Failed> {
+fn seen(folder: &Path, runs: &str, script: &str, arguments: &[&str]) -> Result<Value, Failed> {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
     // Node finds packages beside the script, Python beside the interpreter.
     let (program, script) = if runs.is_empty() {
@@ -68,7 +75,21 @@ fn lists_and_calls(folder: &Path, runs: &str, script: &str) -> Result<(), Failed
     let project = Project::new();
     let serving = project.serve(&[]);
     let token = project.token("bob", &[]);
-    let mut seen = seen(folder, runs, script, [&serving.mcp, &token])?;
+    lists_and_calls_alike(seen(folder, runs, script, &[&serving.mcp, &token])?);
+    Ok(())
+}
+
+fn calls_over_stdio(folder: &Path, runs: &str, script: &str) -> Result<(), Failed> {
+    let project = Project::new();
+    let serving = project.serve(&[]);
+    let desk = Desk::new();
+    assert_eq!(desk.log_in(&serving.mcp, "bob", &[]).code, 0);
+    let program = binary().display().to_string();
+    lists_and_calls_alike(seen(folder, runs, script, &[&serving.mcp, &program, desk.state()])?);
+    Ok(())
+}
+
+fn lists_and_calls_alike(mut seen: Value) {
     let refused = seen.as_object_mut().unwrap().remove("refused").unwrap();
     assert!(refused == "unknown_tool" || refused == "argument_invalid", "{refused}");
     assert_eq!(seen["tools"], json!(["get_user_monthly_metrics", "run_python"]));
@@ -76,13 +97,12 @@ fn lists_and_calls(folder: &Path, runs: &str, script: &str) -> Result<(), Failed
     if let Some(revision) = seen.get("revision") {
         assert_eq!(revision, "2026-07-28");
     }
-    Ok(())
 }
 
 fn bridges(folder: &Path, runs: &str, script: &str) -> Result<(), Failed> {
     let project = Project::new();
     let serving = project.serve(&[]);
-    let seen = seen(folder, runs, script, [&serving.mcp, "bob"])?;
+    let seen = seen(folder, runs, script, &[&serving.mcp, "bob"])?;
     assert_eq!(seen["rows"].as_array().map(Vec::len), Some(2));
     assert_eq!(seen["tools"], json!(["get_user_monthly_metrics", "run_python"]));
     assert_eq!(seen["logins"], 1);
@@ -93,7 +113,7 @@ fn bridges(folder: &Path, runs: &str, script: &str) -> Result<(), Failed> {
 fn logs_in_and_calls(folder: &Path, runs: &str, script: &str) -> Result<(), Failed> {
     let project = Project::new();
     let serving = project.serve(&[]);
-    let mut seen = seen(folder, runs, script, [&serving.mcp, "bob"])?;
+    let mut seen = seen(folder, runs, script, &[&serving.mcp, "bob"])?;
     let client = seen.as_object_mut().unwrap().remove("client_id").unwrap();
     let rows = seen["rows"].clone();
     assert_eq!(rows.as_array().map(Vec::len), Some(2));

@@ -97,6 +97,33 @@ pub(crate) enum Command {
         #[arg(long = "scope")]
         scopes: Vec<String>,
     },
+    /// Logs in at a gateway with a browser, for `ringfence stdio`. The login is kept where this user alone can read it.
+    #[command(after_help = "Examples:
+  ringfence login https://agents.example.com/mcp
+  ringfence login http://127.0.0.1:8787/mcp --scope tools --no-browser
+  ringfence login my-agents        # where `ringfence stdio my-agents` serves it")]
+    Login(LoginAsking),
+    /// Ends a login: its issuer takes the tokens back, where it can, and they are deleted here.
+    #[command(after_help = "Example:\n  ringfence logout https://agents.example.com/mcp")]
+    Logout {
+        /// The address of the gateway's `/mcp`, or a project's folder.
+        gateway: String,
+    },
+    /// Speaks MCP on standard input and output, for desktop clients, in the name of the user who has logged in.
+    #[command(
+        group = clap::ArgGroup::new("where").required(true),
+        after_help = "Examples:
+  ringfence stdio --connect https://agents.example.com/mcp   # a gateway that runs under another account
+  ringfence stdio my-agents                                  # in this process; see SECURITY.md for what that cannot promise"
+    )]
+    Stdio {
+        /// A project, served in this process for this one user.
+        #[arg(group = "where")]
+        dir: Option<PathBuf>,
+        /// A gateway that serves already: the address of its `/mcp`.
+        #[arg(long, value_name = "URL", group = "where")]
+        connect: Option<String>,
+    },
     /// Looks at runs, and revokes them.
     #[command(subcommand)]
     Runs(Runs),
@@ -156,6 +183,27 @@ pub(crate) enum Command {
         /// The shell.
         shell: Shell,
     },
+}
+
+#[derive(Args)]
+pub(crate) struct LoginAsking {
+    /// The address of the gateway's `/mcp`, or a project's folder.
+    pub(crate) gateway: String,
+    /// The OAuth client to log in with; one is registered where this is left out.
+    #[arg(long, value_name = "ID")]
+    pub(crate) client_id: Option<String>,
+    /// A scope to ask for; all that the gateway names where this is left out.
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub(crate) scopes: Vec<String>,
+    /// The issuer to log in at, where the gateway trusts several, or one at a private address.
+    #[arg(long, value_name = "URL")]
+    pub(crate) issuer: Option<String>,
+    /// Opens no browser: the address is printed in any case.
+    #[arg(long)]
+    pub(crate) no_browser: bool,
+    /// Prints one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Subcommand)]

@@ -32,6 +32,17 @@ impl Failure {
         (self.message, help)
     }
 
+    /// What is wrong, and what helps, in one line.
+    pub(crate) fn into_sentence(self) -> String {
+        if self.help.is_empty() { self.message } else { format!("{}; {}", self.message, self.help) }
+    }
+
+    /// The same, with something else that may help.
+    pub(crate) fn or(mut self, other: &str) -> Self {
+        self.help = if self.help.is_empty() { other.to_owned() } else { format!("{}; {other}", self.help) };
+        self
+    }
+
     pub(crate) fn print(&self) {
         anstream::eprintln!("{} {}", "error:".red().bold(), self.message);
         if !self.help.is_empty() {

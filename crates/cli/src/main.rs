@@ -1,6 +1,9 @@
 //! The `ringfence` binary.
 
 mod args;
+mod bearer;
+mod browser;
+mod carrier;
 mod commands;
 mod credentials;
 mod demo;
@@ -8,6 +11,7 @@ mod failure;
 mod grants;
 mod http_server;
 mod keys;
+mod logins;
 mod memory;
 mod print;
 mod private_file;

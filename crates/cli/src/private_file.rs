@@ -1,4 +1,4 @@
-//! Key files: made for their owner alone, and refused where others can read them.
+//! Files with keys or tokens: made for their owner alone, and refused where others can read them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -6,16 +6,17 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use ringfence_core::Secret;
+use tempfile::NamedTempFile;
 
-/// A key file that its owner alone can read.
+/// A file that its owner alone can read.
 pub(crate) struct PrivateFile;
 
-/// A key file cannot be used.
+/// Such a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PrivateFileRefused {
     /// Others than its owner may read or write it.
     #[error(
-        "key file `{path}` has mode {mode:03o}: others could read it; run `chmod 600 {path}`, and replace the key if they may have"
+        "file `{path}` has mode {mode:03o}: others could read it; run `chmod 600 {path}`, and replace the key in it if they may have"
     )]
     Mode {
         /// The file.
@@ -25,14 +26,14 @@ pub(crate) enum PrivateFileRefused {
     },
     /// It belongs to another user, who could change it.
     #[error(
-        "key file `{path}` belongs to another user; run `chown $(id -u) {path}`, and replace the key if they may have read it"
+        "file `{path}` belongs to another user; run `chown $(id -u) {path}`, and replace the key if they may have read it"
     )]
     Owner {
         /// The file.
         path: String,
     },
     /// It cannot be read or written.
-    #[error("key file `{path}` cannot be used: {reason}")]
+    #[error("file `{path}` cannot be used: {reason}")]
     Unusable {
         /// The file.
         path: String,
@@ -66,6 +67,20 @@ impl PrivateFile {
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(|error| unusable(path, &error))?;
         Ok(Some(Secret::new(text)))
+    }
+
+    /// Puts this in the file's place, whole: who reads it at the same time gets the old text or the new one.
+    pub(crate) fn replace(path: &Path, secret: &Secret) -> Result<(), PrivateFileRefused> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let replaced = || {
+            // For its owner alone from the start.
+            let mut draft = NamedTempFile::new_in(folder)?;
+            draft.write_all(secret.expose().as_bytes())?;
+            draft.as_file().sync_all()?;
+            draft.persist(path).map_err(|error| error.error)?;
+            File::open(folder)?.sync_all()
+        };
+        replaced().map_err(|error: std::io::Error| unusable(path, &error))
     }
 
     /// Reads the file, or makes it out of a new secret. Of two processes that make it at once, one wins and both get the same.
@@ -118,6 +133,9 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         let again = PrivateFile::read_or_create(&path, || Some(Secret::new("k2".into()))).ok().unwrap();
         assert_eq!((made.expose(), again.expose()), ("k1", "k1"));
+        PrivateFile::replace(&path, &Secret::new("k3".into())).unwrap();
+        assert_eq!(PrivateFile::read(&path).ok().flatten().unwrap().expose(), "k3");
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         let refused = PrivateFile::read(&path).err().unwrap().to_string();
         assert!(refused.contains("mode 640") && refused.contains("chmod 600"), "{refused}");

@@ -15,7 +15,7 @@ use ringfence_policy::{Policies, PolicyFile};
 use ringfence_sandbox::egress::Rules;
 use ringfence_sandbox::remote::{HostSettings, Hosted, RemoteSettings};
 use ringfence_sandbox::{Isolation, WayOut};
-use ringfence_store::{Journal, JournalSettings, Role, Runs};
+use ringfence_store::{Journal, JournalRefused, JournalSettings, Role, Runs};
 use ringfence_tools::{HttpSettings, PostgresSettings, SandboxSettings, SystemSettings, Systems};
 use url::Url;
 use zeroize::Zeroizing;
@@ -180,7 +180,12 @@ fn journal(project: &Project, recorder: Recorder, role: Role) -> Result<Journal,
         configuration: configuration(project),
         role,
     };
-    Journal::open(settings, recorder, now()).map_err(Failure::of)
+    Journal::open(settings, recorder, now()).map_err(|refused| {
+        let failure = Failure::of(&refused);
+        let JournalRefused::Served(_) = refused else { return failure };
+        let audience = agents_audience(project, &Addresses::declared(project));
+        failure.or(&format!("a desktop client reaches that one by `ringfence stdio --connect {audience}`"))
+    })
 }
 
 /// Fails where a sandbox does not hold on this machine.

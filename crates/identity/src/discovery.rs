@@ -36,9 +36,7 @@ impl Source {
 
     /// The key set that the issuer's metadata names. `issuer` is what the metadata must call itself, letter for letter.
     pub(crate) fn metadata(endpoint: &Endpoint, issuer: &str) -> Result<Self, NoAnswer> {
-        let documents = well_known(endpoint.url());
-        let documents = documents.iter().map(|url| endpoint.names(url));
-        let documents = documents.collect::<Result<_, _>>().map_err(|error| NoAnswer(error.to_string()))?;
+        let documents = documents(endpoint)?;
         let fetcher = Fetcher::to(endpoint)?;
         Ok(Self { at: At::Metadata(documents), fetcher, issuer: issuer.to_owned() })
     }
@@ -74,26 +72,41 @@ impl Source {
         Ok(keys.into_iter().filter_map(|key| serde_json::from_value(key).ok()).collect())
     }
 
-    /// The key set that the first document names which is there.
+    /// The key set that the issuer's metadata names.
     async fn discover(&self, documents: &[Endpoint]) -> Result<Endpoint, NoAnswer> {
-        for document in documents {
-            let (status, metadata) = json(self.fetcher.get(document)).await?;
-            if status == 200 {
-                return self.named(document, &metadata);
-            }
-        }
-        Err(NoAnswer("it publishes no metadata; write `jwks = \"https://…\"`".to_owned()))
-    }
-
-    /// What a document names, where it is the issuer's own (RFC 8414 §3.3: anything else MUST NOT be used).
-    fn named(&self, document: &Endpoint, metadata: &Value) -> Result<Endpoint, NoAnswer> {
-        let text = |name: &str| metadata.get(name).and_then(Value::as_str);
-        if text("issuer") != Some(self.issuer.as_str()) {
-            return Err(NoAnswer("its metadata is that of another issuer".to_owned()));
-        }
-        let jwks = text("jwks_uri").ok_or_else(|| NoAnswer("its metadata names no key set".to_owned()))?;
+        let nowhere = || NoAnswer("it publishes no metadata; write `jwks = \"https://…\"`".to_owned());
+        let found = published(&self.fetcher, documents, &self.issuer).await?;
+        let (document, metadata) = found.ok_or_else(nowhere)?;
+        let jwks = metadata.get("jwks_uri").and_then(Value::as_str);
+        let jwks = jwks.ok_or_else(|| NoAnswer("its metadata names no key set".to_owned()))?;
         document.names(jwks).map_err(|error| NoAnswer(error.to_string()))
     }
+}
+
+/// Where an issuer may publish its metadata, in the order in which it is asked for.
+pub(crate) fn documents(issuer: &Endpoint) -> Result<Vec<Endpoint>, NoAnswer> {
+    let documents = well_known(issuer.url());
+    let documents = documents.iter().map(|url| issuer.names(url));
+    documents.collect::<Result<_, _>>().map_err(|error| NoAnswer(error.to_string()))
+}
+
+/// The first of these documents that is there, where it is this issuer's own (RFC 8414 §3.3: anything else MUST NOT be used).
+pub(crate) async fn published<'a>(
+    fetcher: &Fetcher,
+    documents: &'a [Endpoint],
+    issuer: &str,
+) -> Result<Option<(&'a Endpoint, Value)>, NoAnswer> {
+    for document in documents {
+        let (status, metadata) = json(fetcher.get(document)).await?;
+        if status != 200 {
+            continue;
+        }
+        if metadata.get("issuer").and_then(Value::as_str) != Some(issuer) {
+            return Err(NoAnswer("its metadata is that of another issuer".to_owned()));
+        }
+        return Ok(Some((document, metadata)));
+    }
+    Ok(None)
 }
 
 /// The three places that MCP's authorization chapter names, for an issuer with a path; two for one without.

@@ -15,6 +15,7 @@ mod identify;
 mod introspect;
 mod keys;
 pub mod login;
+pub mod native;
 mod presented;
 mod verified;
 

@@ -105,6 +105,13 @@ impl Pending {
     }
 }
 
+impl Returned {
+    /// Whether it says who answers (RFC 9207).
+    pub(crate) fn names_issuer(&self) -> bool {
+        self.iss.is_some()
+    }
+}
+
 impl CodeClient {
     /// A client of this issuer.
     pub fn new(settings: CodeClientSettings) -> Result<Self, CodeClientRefused> {
@@ -160,7 +167,8 @@ impl CodeClient {
         self.redeem(pending, returned, Some(&scopes), now).await
     }
 
-    async fn redeem(
+    /// The tokens that the code is good for, with these scopes at the most; none means that whatever the issuer gives will do.
+    pub(crate) async fn redeem(
         &self,
         pending: &Pending,
         returned: Returned,

@@ -18,6 +18,7 @@ mod runs;
 mod sandbox_host;
 mod serving;
 mod sql;
+mod stdio;
 mod walls;
 mod watched;
 mod wire;

@@ -83,7 +83,7 @@ fn authorization(
 
 /// The issuer has to answer when a system's token is exchanged. Where its address is taken, a gateway of this project serves
 /// it already, with the same key.
-async fn answer_exchanges(
+pub(super) async fn answer_exchanges(
     issuer: Arc<Issuer>,
     addresses: &Addresses,
     stop: &CancellationToken,

@@ -6,10 +6,12 @@ mod check;
 mod doctor;
 mod init;
 mod journal;
+mod login;
 mod runs;
 mod sandbox;
 mod sandbox_host;
 mod serve;
+mod stdio;
 mod token;
 
 pub(crate) use init::{TEMPLATE, fit_to_machine, write_sample_database};
@@ -50,6 +52,23 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             };
             token::run(&token::Asking { who, folder: project.project, door, lifetime_seconds, scopes })
         }
+        Command::Login(asking) => {
+            log("warn", LogFormat::Text);
+            on_runtime(login::log_in(asking))
+        }
+        Command::Logout { gateway } => {
+            log("warn", LogFormat::Text);
+            on_runtime(async move { login::log_out(&gateway).await })
+        }
+        Command::Stdio { dir, connect } => {
+            log("info", LogFormat::Text);
+            on_runtime(async move {
+                match (connect, dir) {
+                    (Some(address), _) => stdio::connect(&address).await,
+                    (None, dir) => stdio::here(&dir.unwrap_or_default()).await,
+                }
+            })
+        }
         Command::Runs(command) => {
             log("error", LogFormat::Text);
             on_runtime(runs::run(command))
@@ -87,7 +106,10 @@ fn on_runtime(work: impl Future<Output = Result<ExitCode, Failure>>) -> Result<E
     let runtime = runtime.map_err(|error| {
         Failure::new(format!("no threads can be had: {error}"), "raise the limit on processes")
     })?;
-    runtime.block_on(work)
+    let ended = runtime.block_on(work);
+    // What still waits for a line of standard input would wait on.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    ended
 }
 
 /// Writes the log to standard error.

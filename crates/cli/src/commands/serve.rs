@@ -111,6 +111,42 @@ impl Connecting {
     }
 }
 
+/// A gateway that is put together, before anybody can reach it.
+pub(super) struct Built {
+    pub(super) gateway: Gateway,
+    pub(super) issuer: Option<Arc<development::Issuer>>,
+    pub(super) users: UsersFile,
+    pub(super) agents_door: Router,
+    peoples_door: Router,
+}
+
+impl Built {
+    /// Opens the systems and the journal of a project, as the one that serves it.
+    pub(super) async fn of(mut checked: Checked, addresses: &Addresses) -> Result<Self, Failure> {
+        checked.rehearse(addresses).await?;
+        let issuer = match addresses.issuer {
+            Some(_) => {
+                let key = keys::issuer_key(&checked.project)?;
+                wiring::issuer(&checked.project, &checked.space, addresses, &key)?.map(Arc::new)
+            }
+            None => None,
+        };
+        let users = UsersFile::of(&checked.project);
+        let systems = checked.open_systems(issuer.as_deref(), addresses).await;
+        wiring::attack_sandboxes(&checked.project, &systems).await?;
+        let agents = wiring::agents_settings(&checked.project, addresses);
+        let people = wiring::peoples_settings(&checked.project, addresses);
+        let connecting = Connecting::of(&checked, issuer.as_deref(), addresses)?;
+        let gateway = checked.assemble(systems, issuer.as_deref(), addresses, Role::Server)?;
+        let agents_door = ringfence_gateway::agents_door(&gateway, &agents);
+        let mut peoples_door = ringfence_console::peoples_door(&gateway, people);
+        if let Some(connecting) = connecting {
+            peoples_door = peoples_door.merge(connecting.router(&gateway));
+        }
+        Ok(Self { gateway, issuer, users, agents_door, peoples_door })
+    }
+}
+
 /// A gateway that answers.
 pub(crate) struct Serving {
     pub(crate) gateway: Gateway,
@@ -122,30 +158,12 @@ pub(crate) struct Serving {
 
 impl Serving {
     /// Assembles the gateway of a project and serves it on bound listeners.
-    pub(crate) async fn start(mut checked: Checked, doors: Doors) -> Result<Self, Failure> {
+    pub(crate) async fn start(checked: Checked, doors: Doors) -> Result<Self, Failure> {
         let addresses = doors.addresses()?;
-        checked.rehearse(&addresses).await?;
-        let issuer = match addresses.issuer {
-            Some(_) => {
-                let key = keys::issuer_key(&checked.project)?;
-                wiring::issuer(&checked.project, &checked.space, &addresses, &key)?.map(Arc::new)
-            }
-            None => None,
-        };
-        let users = UsersFile::of(&checked.project);
-        let systems = checked.open_systems(issuer.as_deref(), &addresses).await;
-        wiring::attack_sandboxes(&checked.project, &systems).await?;
-        let agents = wiring::agents_settings(&checked.project, &addresses);
-        let people = wiring::peoples_settings(&checked.project, &addresses);
-        let connecting = Connecting::of(&checked, issuer.as_deref(), &addresses)?;
-        let gateway = checked.assemble(systems, issuer.as_deref(), &addresses, Role::Server)?;
+        let Built { gateway, issuer, users, agents_door, peoples_door } =
+            Built::of(checked, &addresses).await?;
         let (stop, listeners) = (CancellationToken::new(), TaskTracker::new());
-        let agents_door = ringfence_gateway::agents_door(&gateway, &agents);
         listeners.spawn(http_server::serve(doors.agents, agents_door, stop.clone()));
-        let mut peoples_door = ringfence_console::peoples_door(&gateway, people);
-        if let Some(connecting) = connecting {
-            peoples_door = peoples_door.merge(connecting.router(&gateway));
-        }
         listeners.spawn(http_server::serve(doors.people, peoples_door, stop.clone()));
         if let (Some(issuer), Some(listener)) = (&issuer, doors.issuer) {
             let router = development::router(issuer.clone(), wiring::now);

@@ -78,6 +78,8 @@ pub(crate) struct Answered {
     pub(crate) lifetime_seconds: Option<u64>,
     pub(crate) refresh_token: Option<Secret>,
     pub(crate) issued_token_type: Option<String>,
+    /// The scopes of the token, where the answer names them: those that were asked for otherwise (RFC 6749 §5.1).
+    pub(crate) scopes: Option<Vec<String>>,
 }
 
 impl Asked<'_> {
@@ -153,7 +155,8 @@ fn judge(mut answer: Value, asked: Asked<'_>) -> Result<Answered, NoCredential> 
         return unsound("its scope is not a text");
     }
     let given = text("scope").unwrap_or_default().split(' ').filter(|word| !word.is_empty());
-    asked.allows(given)?;
+    asked.allows(given.clone())?;
+    let scopes = text("scope").map(|_| given.map(str::to_owned).collect());
     let issued_token_type = text("issued_token_type").map(str::to_owned);
     let lifetime_seconds = lifetime(&answer)?;
     let token = taken(&mut answer, "access_token").ok_or(NoCredential::Unsound("there is no token in it"))?;
@@ -162,7 +165,7 @@ fn judge(mut answer: Value, asked: Asked<'_>) -> Result<Answered, NoCredential> 
         return unsound("it is the token that was sent");
     }
     let lifetime_seconds = shown::judge(&token, asked, lifetime_seconds)?;
-    Ok(Answered { token, lifetime_seconds, refresh_token, issued_token_type })
+    Ok(Answered { token, lifetime_seconds, refresh_token, issued_token_type, scopes })
 }
 
 /// How long the token lives: between a second and two days, or nobody says.
