@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: the real binary, a project of its own for each test, and a gateway that runs.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+pub mod clients;
 mod person;
 pub mod postgres;
 
