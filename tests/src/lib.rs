@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 pub mod clients;
+pub mod issuer;
 mod person;
 pub mod postgres;
 
