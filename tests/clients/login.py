@@ -13,7 +13,7 @@ from mcp.shared.auth import OAuthClientMetadata
 from person import BACK, Kept
 
 
-async def main(url: str, user: str) -> None:
+async def main(url: str, user: str, further: str | None = None) -> None:
     kept = Kept(user)
 
     async def heard():
@@ -31,7 +31,9 @@ async def main(url: str, user: str) -> None:
                 # As if its time were over.
                 auth.context.token_expiry_time = 1
                 after = await session.call_tool("get_user_monthly_metrics", arguments)
-    print(json.dumps(kept.shown(tools, before.structuredContent, after.structuredContent)))
+                # It takes a second login, for a further scope.
+                seen = (await session.call_tool(further, {})).structuredContent if further else None
+    print(json.dumps(kept.shown(tools, before.structuredContent, after.structuredContent, seen)))
 
 
 asyncio.run(main(*sys.argv[1:]))

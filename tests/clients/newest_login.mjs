@@ -2,5 +2,5 @@
 import { Client, StreamableHTTPClientTransport as Transport } from "@modelcontextprotocol/client";
 import { loginAndCall } from "./person.mjs";
 
-const [url, user] = process.argv.slice(2);
-console.log(JSON.stringify(await loginAndCall({ Client, Transport, url, user })));
+const [url, user, further] = process.argv.slice(2);
+console.log(JSON.stringify(await loginAndCall({ Client, Transport, url, user, further })));

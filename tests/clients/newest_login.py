@@ -13,7 +13,7 @@ from mcp.shared.auth import AuthorizationCodeResult, OAuthClientMetadata
 from person import BACK, Kept
 
 
-async def main(url: str, user: str) -> None:
+async def main(url: str, user: str, further: str | None = None) -> None:
     kept = Kept(user)
 
     async def heard():
@@ -29,7 +29,9 @@ async def main(url: str, user: str) -> None:
             # As if its time were over.
             auth.context.token_expiry_time = 1
             after = await client.call_tool("get_user_monthly_metrics", arguments)
-    print(json.dumps(kept.shown(tools, before.structured_content, after.structured_content)))
+            # It takes a second login, for a further scope.
+            seen = (await client.call_tool(further, {})).structured_content if further else None
+    print(json.dumps(kept.shown(tools, before.structured_content, after.structured_content, seen)))
 
 
 asyncio.run(main(*sys.argv[1:]))

@@ -1,15 +1,30 @@
 // The person at the browser: opens the login page, chooses a user, and is sent back. Gives where to, and what the client hears.
 export async function logIn(address, user) {
-  const page = await fetch(address);
-  const html = await page.text();
-  if (page.status !== 200) throw new Error(`the login page: ${page.status} ${html}`);
-  const hidden = (name) => html.match(new RegExp(`name="${name}" value="([^"]*)"`))[1].replaceAll("&#38;", "&");
-  const body = new URLSearchParams({ request: hidden("request"), seal: hidden("seal"), user, answer: "allow" });
-  const action = new URL("/authorize", address);
-  const answer = await fetch(action, { method: "POST", body, redirect: "manual" });
-  if (answer.status !== 303) throw new Error(`the login: ${answer.status} ${await answer.text()}`);
-  const to = new URL(answer.headers.get("location"));
-  return { to, heard: to.searchParams };
+  const cookies = new Map();
+  const open = async (url, form) => {
+    const cookie = [...cookies].map(([name, value]) => `${name}=${value}`).join("; ");
+    const body = form && new URLSearchParams(form);
+    const answer = await fetch(url, { method: form ? "POST" : "GET", body, headers: { cookie }, redirect: "manual" });
+    for (const set of answer.headers.getSetCookie()) cookies.set(...set.split(";")[0].split("=", 2));
+    return answer;
+  };
+  let [url, answer] = [new URL(address), await open(address)];
+  // Some show one page, some a second one that asks for consent.
+  for (let steps = 0; steps < 10; steps += 1) {
+    if (answer.status === 303 || answer.status === 302) {
+      const to = new URL(answer.headers.get("location"), url);
+      if (to.origin !== new URL(address).origin) return { to, heard: to.searchParams };
+      answer = await open((url = to));
+      continue;
+    }
+    const html = await answer.text();
+    if (answer.status !== 200) throw new Error(`the login page ${url}: ${answer.status} ${html}`);
+    const [, action] = html.match(/<form[^>]* action="([^"]*)"/);
+    const hidden = [...html.matchAll(/type="hidden" name="([^"]*)" value="([^"]*)"/g)];
+    const form = Object.fromEntries(hidden.map(([, name, value]) => [name, value.replaceAll("&#38;", "&")]));
+    answer = await open((url = new URL(action, url)), { ...form, user, answer: "allow", login: user, password: "p" });
+  }
+  throw new Error("the login does not end");
 }
 
 // What a client keeps of its login, in memory.
@@ -59,6 +74,7 @@ export class Kept {
   }
   async redirectToAuthorization(address) {
     this.logins += 1;
+    this.asked = address.searchParams.get("scope");
     this.heard = (await logIn(address, this.user)).heard;
     if (this.heard.get("state") !== this.sent) throw new Error("another state");
     if (this.heard.get("iss") !== address.origin) throw new Error("another issuer");
@@ -69,8 +85,8 @@ export class Kept {
   }
 }
 
-// Logs in, calls, refreshes, calls again.
-export async function loginAndCall({ Client, Transport, url, user, options = {} }) {
+// Logs in, calls, refreshes, calls again; then calls this tool, where one is named, which takes a second login for a further scope.
+export async function loginAndCall({ Client, Transport, url, user, further, refreshesInstead, options = {} }) {
   const kept = new Kept(user);
   const transport = () => new Transport(new URL(url), { authProvider: kept });
   const connect = async (through) => {
@@ -82,13 +98,23 @@ export async function loginAndCall({ Client, Transport, url, user, options = {} 
   const refused = await connect(first).then(() => undefined, (error) => error);
   if (!kept.heard) throw refused ?? new Error("nobody had to log in");
   await first.finishAuth(kept.heard.get("code"), kept.heard.get("iss"));
-  const client = await connect(transport());
+  const second = transport();
+  const client = await connect(second);
   const call = () => client.callTool({ name: "get_user_monthly_metrics", arguments: { user_id: "u-1", month: "2026-10" } });
   const { tools } = await client.listTools();
   const before = await call();
   kept.spoil();
   const after = await call();
+  const steppedUp = further && await stepUp();
   await client.close();
+  async function stepUp() {
+    if (refreshesInstead) kept.now = { ...kept.now, refresh_token: undefined };
+    const sent = () => client.callTool({ name: further, arguments: {} });
+    const refused = await sent().then(() => undefined, (error) => error);
+    if (kept.logins !== 2) throw refused ?? new Error("nobody had to log in again");
+    await second.finishAuth(kept.heard.get("code"), kept.heard.get("iss"));
+    return { asked: kept.asked, seen: (await sent()).structuredContent };
+  }
   return {
     tools: tools.map((tool) => tool.name),
     rows: before.structuredContent.rows,
@@ -97,5 +123,6 @@ export async function loginAndCall({ Client, Transport, url, user, options = {} 
     tokens: kept.given.length,
     rotated: kept.given[0].refresh_token !== kept.given.at(-1).refresh_token,
     client_id: kept.client.client_id,
+    ...(further && { stepped_up: steppedUp }),
   };
 }

@@ -12,29 +12,42 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirect)
 BACK = "http://127.0.0.1:4711/callback"
 
 
 def log_in(address: str, user: str) -> dict[str, str]:
-    """Opens the login page, chooses a user, and is sent back. Gives what the client hears."""
-    page = OPENER.open(address, timeout=30).read().decode()
+    """Opens the login page, chooses a user, consents, and is sent back. Gives what the client hears."""
+    asked = urllib.parse.urlsplit(address)
+    origin = f"{asked.scheme}://{asked.netloc}"
+    # Of this browser alone.
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), NoRedirect, urllib.request.HTTPCookieProcessor()
+    )
 
-    def hidden(name: str) -> str:
-        return html.unescape(re.search(f'name="{name}" value="([^"]*)"', page)[1])
+    def opened(url: str, form: dict[str, str] | None = None):
+        body = urllib.parse.urlencode(form).encode() if form else None
+        try:
+            return opener.open(url, body, timeout=30)
+        except urllib.error.HTTPError as answer:
+            assert answer.code in (302, 303), answer.read()
+            return answer
 
-    form = {"request": hidden("request"), "seal": hidden("seal"), "user": user, "answer": "allow"}
-    body = urllib.parse.urlencode(form).encode()
-    try:
-        OPENER.open(urllib.parse.urljoin(address, "/authorize"), body, timeout=30)
-    except urllib.error.HTTPError as answer:
-        assert answer.code == 303, answer.read()
-        location = urllib.parse.urlsplit(answer.headers["location"])
-        heard = dict(urllib.parse.parse_qsl(location.query))
-        asked = urllib.parse.urlsplit(address)
-        assert heard["iss"] == f"{asked.scheme}://{asked.netloc}", heard
-        return heard
-    raise AssertionError("nobody was sent back")
+    url, answer = address, opened(address)
+    for _ in range(10):
+        if location := answer.headers["location"]:
+            url = urllib.parse.urljoin(url, location)
+            if not url.startswith(f"{origin}/"):
+                heard = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query))
+                assert heard["iss"] == origin, heard
+                return heard
+            answer = opened(url)
+            continue
+        page = answer.read().decode()
+        url = urllib.parse.urljoin(url, re.search('<form[^>]* action="([^"]*)"', page)[1])
+        hidden = re.findall('type="hidden" name="([^"]*)" value="([^"]*)"', page)
+        form = {name: html.unescape(value) for name, value in hidden}
+        answer = opened(url, form | {"user": user, "answer": "allow", "login": user, "password": "p"})
+    raise AssertionError("the login does not end")
 
 
 class Kept:
@@ -59,10 +72,12 @@ class Kept:
 
     async def open(self, address: str):
         self.logins += 1
+        self.asked = urllib.parse.parse_qs(urllib.parse.urlsplit(address).query)["scope"][0]
         self.heard = log_in(address, self.user)
 
-    def shown(self, tools, before, after) -> dict:
-        return {
+    def shown(self, tools, before, after, further=None) -> dict:
+        stepped_up = {"stepped_up": {"asked": self.asked, "seen": further}} if further else {}
+        return stepped_up | {
             "tools": [tool.name for tool in tools],
             "rows": before["rows"],
             "rows_after_refresh": after["rows"],

@@ -1,7 +1,9 @@
 //! What the end-to-end tests share: the real binary, a project of its own for each test, and a gateway that runs.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+pub mod clients;
 mod desk;
+pub mod issuer;
 mod person;
 pub mod postgres;
 

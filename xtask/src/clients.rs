@@ -23,6 +23,7 @@ pub(crate) fn install() -> Vec<String> {
         ("python-1", "requirements-1.txt", "the Python SDK 1.x and the LangChain adapters"),
         ("python-2", "requirements-2.txt", "the Python SDK 2.x"),
         ("node", "package.json", "the TypeScript SDKs"),
+        ("authorization-server", "authorization_server.json", "the authorization server oidc-provider"),
         CONFORMANCE,
     ];
     let missing = clients.into_iter().filter_map(|(folder, list, what)| {

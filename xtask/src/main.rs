@@ -56,6 +56,8 @@ enum Command {
 enum Bench {
     /// The pipeline, the decision, the start.
     Pipeline,
+    /// What it takes to know who calls, ten thousand of them, and to take it back.
+    Identity,
     /// What a sandbox costs, beside what others take for the same.
     Sandbox,
 }
@@ -91,12 +93,18 @@ fn conformance() -> Result<(), String> {
 }
 
 fn bench(which: Option<Bench>) -> Result<(), String> {
-    if which != Some(Bench::Sandbox) {
+    let wanted = |one: Bench| which.is_none_or(|which| which == one);
+    if wanted(Bench::Pipeline) || wanted(Bench::Identity) {
         step::cargo(&["build", "--release", "--package", "ringfence-cli"])?;
-        step::cargo(&["bench", "--package", "ringfence-tests", "--bench", "numbers"])?;
-        step::cargo(&["bench", "--package", "ringfence-identity", "--bench", "token"])?;
     }
-    if which != Some(Bench::Pipeline) {
+    if wanted(Bench::Pipeline) {
+        step::cargo(&["bench", "--package", "ringfence-tests", "--bench", "numbers"])?;
+    }
+    if wanted(Bench::Identity) {
+        step::cargo(&["bench", "--package", "ringfence-identity", "--bench", "token"])?;
+        step::cargo(&["bench", "--package", "ringfence-tests", "--bench", "identity"])?;
+    }
+    if wanted(Bench::Sandbox) {
         for (program, package) in [("bwrap", "bubblewrap"), ("crun", "crun"), ("runsc", "runsc")] {
             if !step::is_there(program, &["--version"]) {
                 step::install_debian(package);

@@ -1,6 +1,6 @@
 //! What it costs to know who sent a request, with the issuer's keys at hand: the token check alone, and with the principal.
 //!
-//! `cargo xtask bench pipeline` runs it on a release build. Nothing is asked of anybody.
+//! `cargo xtask bench identity` runs it on a release build. Nothing is asked of anybody.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,18 +1,15 @@
 //! Who may come to the agents' door, with which token, and for how long.
 
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use axum::Router;
-use axum::routing::get;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::header::{HeaderMap, HeaderValue};
 use ringfence_core::Digest;
 use ringfence_mcp::client::{Answer, Client};
 use ringfence_mcp::{Revision, ToolCall};
+use ringfence_tests::issuer::{Issuer, Key, trusting};
 use ringfence_tests::{Project, Serving, ringfence};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -142,87 +139,6 @@ fn a_stream_that_outlives_its_token_says_no_more_until_its_result() {
 fn expiry(token: &str) -> f64 {
     let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
     serde_json::from_slice::<Value>(&payload).unwrap()["exp"].as_f64().unwrap()
-}
-
-/// A key pair with which a test is an issuer, or a client.
-struct Key(EcdsaKeyPair);
-
-impl Key {
-    fn new() -> Self {
-        Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
-    }
-
-    fn public(&self) -> Value {
-        let point = self.0.public_key().as_ref();
-        let encode = |part: &[u8]| URL_SAFE_NO_PAD.encode(part);
-        json!({ "crv": "P-256", "kty": "EC", "x": encode(&point[1..33]), "y": encode(&point[33..]) })
-    }
-
-    /// RFC 7638: the members in their order, and nothing else.
-    fn thumbprint(&self) -> String {
-        URL_SAFE_NO_PAD.encode(Digest::of(&[self.public().to_string().as_bytes()]).as_bytes())
-    }
-
-    fn sign(&self, header: &Value, claims: &Value) -> String {
-        let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let signed = format!("{}.{}", encode(header), encode(claims));
-        let signature = self.0.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
-        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
-    }
-}
-
-/// An issuer that is found by its metadata.
-struct Issuer {
-    name: String,
-    key: Key,
-    _runtime: Runtime,
-}
-
-impl Issuer {
-    fn new() -> Self {
-        let (runtime, key) = (runtime(), Key::new());
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-        let name = format!("http://{}", listener.local_addr().unwrap());
-        let mut public = key.public();
-        public["kid"] = json!("1");
-        let metadata = Arc::new(json!({ "issuer": name, "jwks_uri": format!("{name}/keys") }).to_string());
-        let keys = Arc::new(json!({ "keys": [public] }).to_string());
-        let says = |text: Arc<String>| get(move || async move { text.to_string() });
-        let router = Router::new()
-            .route("/.well-known/openid-configuration", says(metadata))
-            .route("/keys", says(keys));
-        runtime.spawn(async move { axum::serve(listener, router).await });
-        Self { name, key, _runtime: runtime }
-    }
-
-    /// A token of Bob's for this audience, with further claims.
-    fn token(&self, audience: &str, further: &Value) -> String {
-        let now = seconds_now();
-        let mut claims = json!({
-            "iss": self.name, "sub": "bob", "aud": audience, "client_id": "desk", "scope": "tools",
-            "iat": now, "exp": now + 300, "groups": ["analysts"], "tenant": "acme",
-        });
-        claims.as_object_mut().unwrap().extend(further.as_object().unwrap().clone());
-        self.key.sign(&json!({ "alg": "ES256", "typ": "at+jwt", "kid": "1" }), &claims)
-    }
-}
-
-/// A project that trusts these issuers.
-fn trusting(issuers: &[&Issuer], further: &str) -> Project {
-    let project = Project::new();
-    project.edit("ringfence.toml", |text| {
-        let own =
-            text.lines().filter(|line| !["development-", "users"].iter().any(|word| line.starts_with(word)));
-        let listed = issuers.iter().map(|issuer| {
-            format!("[[identity.issuers]]\nissuer = \"{}\"\nalgorithms = [\"ES256\"]\n\n", issuer.name)
-        });
-        let listed = listed.collect::<String>() + "[agents]\n";
-        own.collect::<Vec<_>>()
-            .join("\n")
-            .replace("[agents]\n", &listed)
-            .replace("[identity]\n", &format!("[identity]\n{further}"))
-    });
-    project
 }
 
 #[test]
