@@ -1,7 +1,7 @@
 //! A user at a desk: where their logins are, and how they log in.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -121,6 +121,9 @@ impl Desk {
     pub fn set(&self, name: &str, value: impl Into<Value>) {
         let mut login = self.login();
         login[name] = value.into();
-        fs::write(self.login_file(), login.to_string()).unwrap();
+        // Whole, as the program itself does it: a bridge may be reading.
+        let mut draft = tempfile::NamedTempFile::new_in(self.state()).unwrap();
+        draft.write_all(login.to_string().as_bytes()).unwrap();
+        draft.persist(self.login_file()).unwrap();
     }
 }

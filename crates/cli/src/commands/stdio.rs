@@ -68,8 +68,11 @@ pub(crate) async fn here(folder: &Path) -> Result<ExitCode, Failure> {
 /// The login at this gateway, and how the user makes it.
 fn bearer(resource: &str, named: &str) -> Result<Bearer, Failure> {
     let (file, command) = (LoginFile::of(resource)?, format!("ringfence login {named}"));
-    if file.read()?.is_none() {
-        tracing::warn!("nobody is logged in yet: run `{command}`");
+    // Each message is told so too, until it is put right.
+    match file.read() {
+        Ok(Some(_)) => {}
+        Ok(None) => tracing::warn!("nobody is logged in yet: run `{command}`"),
+        Err(failure) => tracing::warn!("{}", failure.into_sentence()),
     }
     Ok(Bearer::new(file, command))
 }
