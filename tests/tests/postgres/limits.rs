@@ -34,6 +34,9 @@ fn rows_bytes_and_time_are_bounded() {
         ),
         tool("wide", "read", "SELECT repeat('x', 100000000) AS x", "limits = { size = \"64KiB\" }"),
         tool("wide_write", "write", "SELECT repeat('x', 100000000) AS x", "limits = { size = \"64KiB\" }"),
+        tool("long", "read", "SELECT 1e131071::numeric AS x", ""),
+        tool("longer", "read", "SELECT array_fill(1e131071::numeric, ARRAY[4000]) AS x", ""),
+        tool("short", "read", "SELECT ARRAY[1, 2.5]::numeric[] AS x", ""),
         tool("slow", "read", "SELECT pg_sleep(60)::text AS s", "limits = { seconds = 1 }"),
         tool(
             "slow_write",
@@ -56,8 +59,14 @@ fn rows_bytes_and_time_are_bounded() {
     let before = peak_kib(&serving);
     assert_eq!(read("wide"), (0, json!(true)));
     assert_eq!(alice.call("wide_write", json!({}))["refusal"]["code"], "result_too_large");
+    assert_eq!(column(&alice.call("short", json!({})), "x"), [json!(["1", "2.5"])], "the control");
+    assert_eq!(column(&alice.call("long", json!({})), "x")[0].as_str().map(str::len), Some(131_072));
+    assert_eq!(read("longer"), (0, json!(true)));
     let grown = peak_kib(&serving) - before;
-    assert!(grown < 50_000, "no row of 100 MB was ever held: it took {grown} KiB more");
+    assert!(
+        grown < 50_000,
+        "no row of 100 MB was ever held, nor one that would have 500 when it is shown: it took {grown} KiB more"
+    );
     let began = Instant::now();
     assert_eq!(read("endless"), (7, json!(true)), "cut while it streams, long before its end");
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
