@@ -81,7 +81,7 @@ async fn an_answer_that_is_wider_than_asked_is_refused() {
         json!(jwt(&claims))
     };
     let narrower = "the token carries scopes that were not asked for";
-    let audience = "the token is for another audience, or for more than one";
+    let audience = "the token is not for the audience that was asked for, or not for it alone";
     let lifetime = "the token has ended already, or lives for more than two days";
     let cases: Vec<(&str, Value, Option<&str>)> = vec![
         ("more", Value::Null, None),
@@ -95,6 +95,8 @@ async fn an_answer_that_is_wider_than_asked_is_refused() {
         ("access_token", claims("aud", json!("https://payroll.example")), Some(audience)),
         ("access_token", claims("aud", json!([TICKETS, "https://payroll.example"])), Some(audience)),
         ("access_token", claims("aud", json!([])), Some(audience)),
+        ("access_token", claims("aud", Value::Null), Some(audience)),
+        ("access_token", json!(jwt(&json!({ "scope": "read", "exp": now + 60 }))), Some(audience)),
         ("access_token", claims("exp", json!(now + 10_000_000)), Some(lifetime)),
         ("access_token", claims("exp", json!(now - 1)), Some(lifetime)),
         (
@@ -136,9 +138,9 @@ async fn an_answer_that_is_wider_than_asked_is_refused() {
 #[tokio::test]
 async fn a_token_can_be_required_to_name_the_agent() {
     for (token, is_named) in [
-        (jwt(&json!({ "act": { "sub": "gate:way", "act": { "sub": "agent-7" } } })), true),
-        (jwt(&json!({ "act": { "sub": "gate:way" } })), false),
-        (jwt(&json!({})), false),
+        (jwt(&json!({ "aud": TICKETS, "act": { "sub": "gate:way", "act": { "sub": "agent-7" } } })), true),
+        (jwt(&json!({ "aud": TICKETS, "act": { "sub": "gate:way" } })), false),
+        (jwt(&json!({ "aud": TICKETS })), false),
         ("opaque-token".to_owned(), false),
     ] {
         let answer = sound(&token, "read write");
