@@ -26,6 +26,9 @@ macro_rules! verdict {
             WHEN r.rolbypassrls THEN 'bypassrls' \
             WHEN r.rolcreaterole THEN 'createrole' \
             WHEN r.rolreplication THEN 'replication' \
+            WHEN EXISTS (SELECT FROM pg_catalog.pg_roles AS more WHERE pg_has_role(r.oid, more.oid, 'MEMBER') \
+                AND (more.rolsuper OR more.rolbypassrls OR more.rolcreaterole OR more.rolreplication)) \
+                THEN 'member of a role that is more' \
             WHEN pg_has_role(r.oid, 'pg_execute_server_program', 'MEMBER') THEN 'pg_execute_server_program' \
             WHEN pg_has_role(r.oid, 'pg_read_server_files', 'MEMBER') THEN 'pg_read_server_files' \
             WHEN pg_has_role(r.oid, 'pg_write_server_files', 'MEMBER') THEN 'pg_write_server_files' \
