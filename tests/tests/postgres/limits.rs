@@ -10,6 +10,7 @@ use crate::{Agent, Crm, Test, column, tool};
 pub(crate) const TESTS: &[Test] = &[
     ("rows_bytes_and_time_are_bounded", rows_bytes_and_time_are_bounded),
     ("more_changes_than_allowed_change_nothing", more_changes_than_allowed_change_nothing),
+    ("what_is_put_off_until_the_commit_is_counted", what_is_put_off_until_the_commit_is_counted),
     ("a_commit_without_an_answer_is_unknown", a_commit_without_an_answer_is_unknown),
     ("a_read_that_nobody_wants_stops_at_the_server", a_read_that_nobody_wants_stops_at_the_server),
     ("one_run_waits_for_itself", one_run_waits_for_itself),
@@ -135,14 +136,41 @@ fn more_changes_than_allowed_change_nothing() {
     assert_eq!(state(), [["2", "0", "0"]]);
 }
 
+fn what_is_put_off_until_the_commit_is_counted() {
+    let later = "GRANT ALL ON customers TO alice; CREATE TABLE audit (id int8); GRANT ALL ON audit TO alice;
+        CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN INSERT INTO audit SELECT generate_series(1, 100); RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER audit AFTER UPDATE ON customers DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION audit();";
+    let update = "UPDATE customers SET email = 'x' WHERE id = 1";
+    let tools =
+        [tool("t", "write", update, ""), tool("most", "write", update, "limits = { changed-rows = 101 }")];
+    let crm = Crm::new(later, &tools.concat());
+    let serving = crm.project.serve(&[]);
+    let alice = Agent::of(&crm.project, &serving, "alice");
+    let state = || {
+        crm.server.sql(
+            "crm",
+            "SELECT count(*) FILTER (WHERE email = 'x'), (SELECT count(*) FROM audit) FROM customers",
+        )
+    };
+    assert_eq!(alice.refused(), "too_many_rows");
+    assert_eq!(state(), [["0", "0"]]);
+    assert_eq!(alice.call("most", json!({})), json!({ "changed_rows": 101 }), "the control");
+    assert_eq!(state(), [["1", "100"]]);
+}
+
 fn a_commit_without_an_answer_is_unknown() {
     let trigger = "GRANT INSERT, SELECT ON customers TO alice;
         CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
-            $$ BEGIN IF NEW.email = 'cut' THEN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1);
+            $$ BEGIN IF NEW.email = 'put off' THEN
+                -- Only what a trigger itself puts off is left for the commit.
+                SET CONSTRAINTS ALL DEFERRED; INSERT INTO customers VALUES (NEW.id + 1, 'alice', 'acme', 'cut', 0);
+                ELSIF NEW.email = 'cut' THEN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1);
                 ELSIF NEW.email = 'no' THEN RAISE EXCEPTION 'no'; END IF; RETURN NULL; END $$;
         CREATE CONSTRAINT TRIGGER cut AFTER INSERT ON customers DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION cut();";
     let add = "INSERT INTO customers VALUES (:id, 'alice', 'acme', :email, 0)";
-    let params = "params = { id = { type = \"integer\" }, email = { type = \"string\" } }";
+    let params = "limits = { changed-rows = 2 }\nparams = { id = { type = \"integer\" }, email = { type = \"string\" } }";
     let crm = Crm::with(trigger, "write", add, params);
     let serving = crm.project.serve(&[]);
     let alice = Agent::of(&crm.project, &serving, "alice");
@@ -150,7 +178,9 @@ fn a_commit_without_an_answer_is_unknown() {
     assert_eq!(add(7, "yes"), json!({ "changed_rows": 1 }), "the control");
     let refused = add(8, "no");
     assert_eq!(refused["refusal"]["code"], "constraint", "the server says that it did not: {refused}");
-    let unknown = add(9, "cut");
+    let cut = add(9, "cut");
+    assert_eq!(cut["refusal"]["code"], "system_failed", "the commit was never asked for: {cut}");
+    let unknown = add(10, "put off");
     assert_eq!(
         (&unknown["refusal"]["code"], &unknown["refusal"]["retry"]),
         (&json!("outcome_unknown"), &json!("never"))
@@ -158,7 +188,7 @@ fn a_commit_without_an_answer_is_unknown() {
     let outcomes = crm.project.journal();
     let ended: Vec<&Value> =
         outcomes.iter().filter(|entry| entry["kind"] == "outcome").map(|entry| &entry["ended"]).collect();
-    assert_eq!(ended, ["done", "failed", "unknown"]);
+    assert_eq!(ended, ["done", "failed", "failed", "unknown"]);
 }
 
 fn a_read_that_nobody_wants_stops_at_the_server() {
