@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ringfence_tests::{Serving, until};
+use ringfence_tests::{Serving, ringfence, until};
 use serde_json::{Value, json};
 
 use crate::{Agent, Crm, Test, column, tool};
@@ -11,6 +11,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("rows_bytes_and_time_are_bounded", rows_bytes_and_time_are_bounded),
     ("more_changes_than_allowed_change_nothing", more_changes_than_allowed_change_nothing),
     ("what_is_put_off_until_the_commit_is_counted", what_is_put_off_until_the_commit_is_counted),
+    ("a_queued_write_of_a_revoked_run_does_not_begin", a_queued_write_of_a_revoked_run_does_not_begin),
     ("a_commit_without_an_answer_is_unknown", a_commit_without_an_answer_is_unknown),
     ("a_read_that_nobody_wants_stops_at_the_server", a_read_that_nobody_wants_stops_at_the_server),
     ("one_run_waits_for_itself", one_run_waits_for_itself),
@@ -158,6 +159,43 @@ fn what_is_put_off_until_the_commit_is_counted() {
     assert_eq!(state(), [["0", "0"]]);
     assert_eq!(alice.call("most", json!({})), json!({ "changed_rows": 101 }), "the control");
     assert_eq!(state(), [["1", "100"]]);
+}
+
+fn a_queued_write_of_a_revoked_run_does_not_begin() {
+    let grant = "GRANT INSERT ON customers TO alice, bob";
+    let add = "INSERT INTO customers VALUES (:id, current_user, 'acme', 'x', 0)";
+    let rest = "params = { id = { type = \"integer\" } }\nlimits = { seconds = 60 }";
+    let crm = Crm::with(grant, "write", add, rest);
+    let serving = crm.project.serve(&[]);
+    let added = |user: &str, is_revoked: bool| {
+        // What has its turn waits for this, and has begun.
+        let other = crm.server.session("postgres", "crm");
+        other.run("BEGIN; LOCK TABLE customers IN EXCLUSIVE MODE").unwrap();
+        let entries = |kind: &str| {
+            let journal = crm.project.journal();
+            journal.iter().filter(|entry| entry["kind"] == kind).count()
+        };
+        let (intents, outcomes) = (entries("intent"), entries("outcome"));
+        std::thread::scope(|scope| {
+            let (crm, serving) = (&crm, &serving);
+            for id in 0..12 {
+                let id = id + if is_revoked { 200 } else { 100 };
+                scope.spawn(move || Agent::of(&crm.project, serving, user).call("t", json!({ "id": id })));
+            }
+            until("all of them are recorded", || entries("intent") == intents + 12);
+            until("four of them have begun", || crm_active(crm) == 4);
+            if is_revoked {
+                let fixed = ["runs", "revoke", "--project", crm.project.path(), "--user", user];
+                let done = ringfence(&[&fixed[..], &["--reason", "an incident"]].concat());
+                assert_eq!(done.code, 0, "{done:?}");
+                until("the others are over", || entries("outcome") == outcomes + 8);
+            }
+            other.run("ROLLBACK").unwrap();
+        });
+        crm.server.sql("crm", &format!("SELECT count(*) FROM customers WHERE owner = '{user}' AND id >= 100"))
+    };
+    assert_eq!(added("alice", false), [["12"]], "the control");
+    assert_eq!(added("bob", true), [["4"]], "what had begun ran to its end");
 }
 
 fn a_commit_without_an_answer_is_unknown() {

@@ -19,6 +19,7 @@ use super::target::Link;
 use super::wire::Allowance;
 use super::{Plan, failure};
 use crate::sql::rows::{Changed, Rows};
+use crate::watch::not_begun;
 use crate::{Outcome, Watch, sql};
 
 /// How much longer than the tool's own limit is waited for the server, which keeps that limit itself.
@@ -73,11 +74,20 @@ impl Work<'_> {
     pub(super) async fn run(self, pool: &Pool, watch: &Watch) -> Outcome {
         let limits = &self.plan.limits;
         let until = self.deadline + GRACE;
-        let (lease, before) = match timeout_at(until, self.entered(pool)).await {
+        let entered = tokio::select! {
+            biased;
+            () = watch.cancelled() => return Outcome::failed(not_begun()),
+            entered = timeout_at(until, self.entered(pool)) => entered,
+        };
+        let (lease, before) = match entered {
             Ok(Ok(entered)) => entered,
             Ok(Err(refusal)) => return Outcome::failed(refusal),
             Err(_) => return Outcome::failed(sql::busy()),
         };
+        if let Err(refusal) = watch.wanted() {
+            lease.give_back().await;
+            return Outcome::failed(refusal);
+        }
         let Some(link) = lease.link() else { return Outcome::failed(sql::could_not()) };
         let stepped = tokio::select! {
             // A write that has begun runs to its end: its user may have to know what became of it.
