@@ -19,3 +19,6 @@ pub use program::SandboxSettings;
 pub use run::run;
 pub use systems::{SystemSettings, Systems};
 pub use watch::{EgressLog, Heard, Sink, Watch};
+
+#[cfg(test)]
+mod tests;

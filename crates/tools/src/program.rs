@@ -12,8 +12,8 @@ use ringfence_sandbox::{InputFile, Probe, Profile, Program, Refused, Stream};
 use serde_json::json;
 
 use crate::sessions::Sessions;
-use crate::turns::Turns;
-use crate::watch::Heard;
+use crate::turns::{NoTurn, Turns};
+use crate::watch::{Heard, not_begun};
 use crate::{Artifact, Ended, Outcome, Output, Used, Watch};
 
 /// A system of kind `sandbox`.
@@ -70,11 +70,11 @@ impl Sandbox {
         };
         let limit = Duration::from_secs(limits.seconds);
         let until = tokio::time::Instant::now() + limit;
-        let turn = tokio::select! {
-            turn = self.turns.take(call.run().id(), until) => turn,
-            () = watch.cancelled() => return Outcome::failed(cancelled()),
+        let _turn = match self.turns.take(call.run().id(), until, watch).await {
+            Ok(turn) => turn,
+            Err(NoTurn::Late) => return Outcome::failed(busy()),
+            Err(NoTurn::Cancelled) => return Outcome::failed(not_begun()),
         };
-        let Some(_turn) = turn else { return Outcome::failed(busy()) };
         let given = files.iter().filter_map(|(name, param)| {
             // One that was left out is not there.
             text(param).map(|text| InputFile { name: name.clone(), bytes: text.into_bytes() })
@@ -156,11 +156,6 @@ fn ended(outcome: ringfence_sandbox::Outcome) -> Outcome {
 fn not_built() -> Refusal {
     let message = "the sandbox could not be built as its profile demands, or was lost; nothing of it remains, and its operator has to look";
     Refusal::new("sandbox_unavailable", RefusalClass::Internal, Wall::Sandbox, Retry::Later, message)
-}
-
-fn cancelled() -> Refusal {
-    let message = "the client gave the call up before its program had started";
-    Refusal::new("cancelled", RefusalClass::Upstream, Wall::Limits, Retry::Later, message)
 }
 
 fn busy() -> Refusal {

@@ -15,7 +15,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Runs one recorded call and consumes its ticket.
 ///
 /// `subject_token` is the verified token of the principal, if it is still there; a system's credential is minted from it, and
-/// it goes nowhere else. `watch` hears what a program writes, and cancels a program; a statement or a request is never cut in half.
+/// it goes nowhere else. `watch` hears what a program writes, and cancels it; a write or a request is never cut in half, but once nobody wants the
+/// call none begins.
 /// Whatever happens there is an outcome, within the tool's time limit and a little grace.
 pub async fn run(
     ticket: Ticket,
@@ -43,10 +44,10 @@ async fn on_system(
 ) -> Outcome {
     let call = ticket.call();
     match (systems.systems.get(call.system()), tool.operation()) {
-        (Some(System::Sqlite(sqlite)), Operation::Sql { .. }) => sqlite.run(call).await,
+        (Some(System::Sqlite(sqlite)), Operation::Sql { .. }) => sqlite.run(call, watch).await,
         (Some(System::Postgres(postgres)), Operation::Sql { .. }) => postgres.run(call, watch).await,
         (Some(System::Http(http)), Operation::Http(request)) => {
-            http.run(tool, request, call, subject_token).await
+            http.run(tool, request, call, subject_token, watch).await
         }
         (Some(System::Sandbox(sandbox)), Operation::Program { source, files }) => {
             sandbox.run(call, source, files, tool.limits(), watch).await

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use ringfence_core::{Refusal, RefusalClass, Retry, Wall};
 use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 
@@ -76,11 +77,22 @@ impl Watch {
         self.cancelled.cancelled().await;
     }
 
+    /// Refuses a call that nobody wants any more: asked last before its effect begins, which is never cut in half after that.
+    pub(crate) fn wanted(&self) -> Result<(), Refusal> {
+        if self.cancelled.is_cancelled() { Err(not_begun()) } else { Ok(()) }
+    }
+
     /// The same, as a token.
     #[must_use]
     pub fn cancellation(&self) -> &CancellationToken {
         &self.cancelled
     }
+}
+
+/// The call was given up, or its run ended, before it had any effect.
+pub(crate) fn not_begun() -> Refusal {
+    let message = "the call was given up, or its run has ended, before it had begun; nothing was done";
+    Refusal::new("cancelled", RefusalClass::Upstream, Wall::Limits, Retry::Later, message)
 }
 
 /// Bytes of one output on their way to who watches: a character that is cut between two pieces is heard whole.

@@ -87,6 +87,10 @@ fn a_connection_that_may_do_too_much_is_found() {
         ("ALTER ROLE bob SUPERUSER", "ALTER ROLE bob NOSUPERUSER"),
         ("GRANT pg_execute_server_program TO bob", "REVOKE pg_execute_server_program FROM bob"),
         ("GRANT postgres TO alice", "REVOKE postgres FROM alice"),
+        (
+            "CREATE ROLE chief; GRANT postgres TO chief; GRANT chief TO bob",
+            "REVOKE chief FROM bob; DROP ROLE chief",
+        ),
         ("GRANT INSERT ON customers TO bob", "REVOKE INSERT ON customers FROM bob"),
         ("ALTER TABLE customers OWNER TO alice", "ALTER TABLE customers OWNER TO postgres"),
         ("GRANT CREATE ON SCHEMA public TO bob", "REVOKE CREATE ON SCHEMA public FROM bob"),
@@ -98,6 +102,19 @@ fn a_connection_that_may_do_too_much_is_found() {
         crm.server.sql("crm", undone);
     }
     insta::assert_snapshot!(table);
+    // The same where everyone has one role, whatever the others are.
+    let one = "act-as = { role = \"alice\" }\nclaims = [\"tenant\"]";
+    let project = Project::on_postgres(&crm.server.url("gateway", "crm"), one, &list, USERS);
+    let errors = || {
+        let report = ringfence(&["check", project.path(), "--json"]).json();
+        let problems = report["problems"].as_array().unwrap().iter();
+        let errors = problems.filter(|problem| problem["level"] == "error");
+        errors.map(|problem| problem["what"].as_str().unwrap().to_owned()).collect::<Vec<String>>()
+    };
+    assert_eq!(errors(), Vec::<String>::new(), "the control");
+    crm.server.sql("crm", "CREATE ROLE seer BYPASSRLS; GRANT seer TO alice");
+    let what = "the connection may become `alice`, in which nothing may run: member of a role that is more";
+    assert!(errors().contains(&what.to_owned()), "{:?}", errors());
     let server = Server::start();
     server.sql("postgres", CRM);
     let copy = "COPY customers TO PROGRAM 'cat > copied'";

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ringfence_tests::{Serving, until};
+use ringfence_tests::{Serving, ringfence, until};
 use serde_json::{Value, json};
 
 use crate::{Agent, Crm, Test, column, tool};
@@ -10,6 +10,8 @@ use crate::{Agent, Crm, Test, column, tool};
 pub(crate) const TESTS: &[Test] = &[
     ("rows_bytes_and_time_are_bounded", rows_bytes_and_time_are_bounded),
     ("more_changes_than_allowed_change_nothing", more_changes_than_allowed_change_nothing),
+    ("what_is_put_off_until_the_commit_is_counted", what_is_put_off_until_the_commit_is_counted),
+    ("a_queued_write_of_a_revoked_run_does_not_begin", a_queued_write_of_a_revoked_run_does_not_begin),
     ("a_commit_without_an_answer_is_unknown", a_commit_without_an_answer_is_unknown),
     ("a_read_that_nobody_wants_stops_at_the_server", a_read_that_nobody_wants_stops_at_the_server),
     ("one_run_waits_for_itself", one_run_waits_for_itself),
@@ -34,6 +36,9 @@ fn rows_bytes_and_time_are_bounded() {
         ),
         tool("wide", "read", "SELECT repeat('x', 100000000) AS x", "limits = { size = \"64KiB\" }"),
         tool("wide_write", "write", "SELECT repeat('x', 100000000) AS x", "limits = { size = \"64KiB\" }"),
+        tool("long", "read", "SELECT 1e131071::numeric AS x", ""),
+        tool("longer", "read", "SELECT array_fill(1e131071::numeric, ARRAY[4000]) AS x", ""),
+        tool("short", "read", "SELECT ARRAY[1, 2.5]::numeric[] AS x", ""),
         tool("slow", "read", "SELECT pg_sleep(60)::text AS s", "limits = { seconds = 1 }"),
         tool(
             "slow_write",
@@ -56,8 +61,14 @@ fn rows_bytes_and_time_are_bounded() {
     let before = peak_kib(&serving);
     assert_eq!(read("wide"), (0, json!(true)));
     assert_eq!(alice.call("wide_write", json!({}))["refusal"]["code"], "result_too_large");
+    assert_eq!(column(&alice.call("short", json!({})), "x"), [json!(["1", "2.5"])], "the control");
+    assert_eq!(column(&alice.call("long", json!({})), "x")[0].as_str().map(str::len), Some(131_072));
+    assert_eq!(read("longer"), (0, json!(true)));
     let grown = peak_kib(&serving) - before;
-    assert!(grown < 50_000, "no row of 100 MB was ever held: it took {grown} KiB more");
+    assert!(
+        grown < 50_000,
+        "no row of 100 MB was ever held, nor one that would have 500 when it is shown: it took {grown} KiB more"
+    );
     let began = Instant::now();
     assert_eq!(read("endless"), (7, json!(true)), "cut while it streams, long before its end");
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
@@ -126,14 +137,78 @@ fn more_changes_than_allowed_change_nothing() {
     assert_eq!(state(), [["2", "0", "0"]]);
 }
 
+fn what_is_put_off_until_the_commit_is_counted() {
+    let later = "GRANT ALL ON customers TO alice; CREATE TABLE audit (id int8); GRANT ALL ON audit TO alice;
+        CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN INSERT INTO audit SELECT generate_series(1, 100); RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER audit AFTER UPDATE ON customers DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION audit();";
+    let update = "UPDATE customers SET email = 'x' WHERE id = 1";
+    let tools =
+        [tool("t", "write", update, ""), tool("most", "write", update, "limits = { changed-rows = 101 }")];
+    let crm = Crm::new(later, &tools.concat());
+    let serving = crm.project.serve(&[]);
+    let alice = Agent::of(&crm.project, &serving, "alice");
+    let state = || {
+        crm.server.sql(
+            "crm",
+            "SELECT count(*) FILTER (WHERE email = 'x'), (SELECT count(*) FROM audit) FROM customers",
+        )
+    };
+    assert_eq!(alice.refused(), "too_many_rows");
+    assert_eq!(state(), [["0", "0"]]);
+    assert_eq!(alice.call("most", json!({})), json!({ "changed_rows": 101 }), "the control");
+    assert_eq!(state(), [["1", "100"]]);
+}
+
+fn a_queued_write_of_a_revoked_run_does_not_begin() {
+    let grant = "GRANT INSERT ON customers TO alice, bob";
+    let add = "INSERT INTO customers VALUES (:id, current_user, 'acme', 'x', 0)";
+    let rest = "params = { id = { type = \"integer\" } }\nlimits = { seconds = 60 }";
+    let crm = Crm::with(grant, "write", add, rest);
+    let serving = crm.project.serve(&[]);
+    let added = |user: &str, is_revoked: bool| {
+        // What has its turn waits for this, and has begun.
+        let other = crm.server.session("postgres", "crm");
+        other.run("BEGIN; LOCK TABLE customers IN EXCLUSIVE MODE").unwrap();
+        let entries = |kind: &str| {
+            let journal = crm.project.journal();
+            journal.iter().filter(|entry| entry["kind"] == kind).count()
+        };
+        let (intents, outcomes) = (entries("intent"), entries("outcome"));
+        std::thread::scope(|scope| {
+            let (crm, serving) = (&crm, &serving);
+            for id in 0..12 {
+                let id = id + if is_revoked { 200 } else { 100 };
+                scope.spawn(move || Agent::of(&crm.project, serving, user).call("t", json!({ "id": id })));
+            }
+            until("all of them are recorded", || entries("intent") == intents + 12);
+            until("four of them have begun", || crm_active(crm) == 4);
+            if is_revoked {
+                let fixed = ["runs", "revoke", "--project", crm.project.path(), "--user", user];
+                let done = ringfence(&[&fixed[..], &["--reason", "an incident"]].concat());
+                assert_eq!(done.code, 0, "{done:?}");
+                until("the others are over", || entries("outcome") == outcomes + 8);
+            }
+            other.run("ROLLBACK").unwrap();
+        });
+        crm.server.sql("crm", &format!("SELECT count(*) FROM customers WHERE owner = '{user}' AND id >= 100"))
+    };
+    assert_eq!(added("alice", false), [["12"]], "the control");
+    assert_eq!(added("bob", true), [["4"]], "what had begun ran to its end");
+}
+
 fn a_commit_without_an_answer_is_unknown() {
     let trigger = "GRANT INSERT, SELECT ON customers TO alice;
         CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
-            $$ BEGIN IF NEW.email = 'cut' THEN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1);
+            $$ BEGIN IF NEW.email = 'put off' THEN
+                -- Only what a trigger itself puts off is left for the commit.
+                SET CONSTRAINTS ALL DEFERRED; INSERT INTO customers VALUES (NEW.id + 1, 'alice', 'acme', 'cut', 0);
+                ELSIF NEW.email = 'cut' THEN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1);
                 ELSIF NEW.email = 'no' THEN RAISE EXCEPTION 'no'; END IF; RETURN NULL; END $$;
         CREATE CONSTRAINT TRIGGER cut AFTER INSERT ON customers DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION cut();";
     let add = "INSERT INTO customers VALUES (:id, 'alice', 'acme', :email, 0)";
-    let params = "params = { id = { type = \"integer\" }, email = { type = \"string\" } }";
+    let params = "limits = { changed-rows = 2 }\nparams = { id = { type = \"integer\" }, email = { type = \"string\" } }";
     let crm = Crm::with(trigger, "write", add, params);
     let serving = crm.project.serve(&[]);
     let alice = Agent::of(&crm.project, &serving, "alice");
@@ -141,7 +216,9 @@ fn a_commit_without_an_answer_is_unknown() {
     assert_eq!(add(7, "yes"), json!({ "changed_rows": 1 }), "the control");
     let refused = add(8, "no");
     assert_eq!(refused["refusal"]["code"], "constraint", "the server says that it did not: {refused}");
-    let unknown = add(9, "cut");
+    let cut = add(9, "cut");
+    assert_eq!(cut["refusal"]["code"], "system_failed", "the commit was never asked for: {cut}");
+    let unknown = add(10, "put off");
     assert_eq!(
         (&unknown["refusal"]["code"], &unknown["refusal"]["retry"]),
         (&json!("outcome_unknown"), &json!("never"))
@@ -149,7 +226,7 @@ fn a_commit_without_an_answer_is_unknown() {
     let outcomes = crm.project.journal();
     let ended: Vec<&Value> =
         outcomes.iter().filter(|entry| entry["kind"] == "outcome").map(|entry| &entry["ended"]).collect();
-    assert_eq!(ended, ["done", "failed", "unknown"]);
+    assert_eq!(ended, ["done", "failed", "failed", "unknown"]);
 }
 
 fn a_read_that_nobody_wants_stops_at_the_server() {

@@ -75,7 +75,13 @@ fn a_role_that_is_not_the_users_is_refused() {
 }
 
 fn a_role_that_grows_after_the_check_is_refused() {
-    let crm = Crm::with("CREATE ROLE boss; GRANT SELECT ON customers TO boss", "read", LIST, "");
+    let crm = Crm::with(
+        "CREATE ROLE boss; GRANT SELECT ON customers TO boss;
+            CREATE ROLE seer BYPASSRLS; GRANT SELECT ON customers TO seer; CREATE ROLE chief; GRANT postgres TO chief;",
+        "read",
+        LIST,
+        "",
+    );
     let serving = crm.project.serve(&[]);
     let boss = Agent::of(&crm.project, &serving, "boss");
     assert_eq!(boss.refused(), "role_refused", "not granted yet");
@@ -92,6 +98,8 @@ fn a_role_that_grows_after_the_check_is_refused() {
         "ALTER ROLE boss REPLICATION",
         "GRANT pg_read_server_files TO boss",
         "GRANT pg_execute_server_program TO boss",
+        "GRANT seer TO boss",
+        "GRANT chief TO boss",
     ];
     for grow in grown {
         crm.server.sql("crm", grow);
@@ -106,7 +114,14 @@ fn a_role_that_grows_after_the_check_is_refused() {
             );
         }
         crm.server.sql("crm", "ALTER ROLE boss NOBYPASSRLS NOSUPERUSER NOCREATEROLE NOREPLICATION");
-        crm.server.sql("crm", "REVOKE pg_read_server_files, pg_execute_server_program FROM boss");
+        if grow.contains("seer") {
+            let raw = crm.server.session("gateway", "crm");
+            let seen = raw
+                .run(&format!("BEGIN READ ONLY; SET LOCAL ROLE boss; SET LOCAL ROLE seer; {LIST}; ROLLBACK"));
+            assert_eq!(seen.unwrap().len(), 4, "the control: in a role of that role it sees everyone's");
+        }
+        crm.server
+            .sql("crm", "REVOKE pg_read_server_files, pg_execute_server_program, seer, chief FROM boss");
         assert_eq!(boss.call("t", json!({}))["rows"], json!([]), "the control after `{grow}`");
     }
     crm.server.sql("crm", "ALTER ROLE gateway SUPERUSER");

@@ -39,13 +39,21 @@ impl Flow {
     }
 }
 
-#[derive(Default)]
-pub(super) struct Flows(Mutex<HashMap<Digest, Flow>>);
+pub(super) struct Flows {
+    /// Whether browsers reach the pages over TLS.
+    is_secure: bool,
+    kept: Mutex<HashMap<Digest, Flow>>,
+}
 
 impl Flows {
+    /// For pages that browsers reach under this URL.
+    pub(super) fn new(base: &str) -> Self {
+        Self { is_secure: base.starts_with("https:"), kept: Mutex::default() }
+    }
+
     /// Keeps a flow and gives the value of its cookie; `None` where there are too many.
     pub(super) fn keep(&self, flow: Flow, now: Instant) -> Option<String> {
-        let mut flows = self.0.lock().ok()?;
+        let mut flows = self.kept.lock().ok()?;
         flows.retain(|_, flow| now < flow.until);
         let of_owner = flows.iter().filter(|(_, other)| other.owner == flow.owner);
         let oldest = of_owner.clone().min_by_key(|(_, other)| other.until).map(|(name, _)| *name);
@@ -68,27 +76,75 @@ impl Flows {
         now: Instant,
         fits: impl FnOnce(&Stage) -> bool,
     ) -> Option<Flow> {
-        let name = Digest::of(&[presented(headers)?.as_bytes()]);
-        let mut flows = self.0.lock().ok()?;
+        let name = Digest::of(&[self.presented(headers)?.as_bytes()]);
+        let mut flows = self.kept.lock().ok()?;
         let fits = flows.get(&name).is_some_and(|flow| now < flow.until && fits(&flow.stage));
         fits.then(|| flows.remove(&name)).flatten()
     }
-}
+    /// The one cookie of a request that has our name. Over TLS it is one that no other host, and nobody on the way, can have
+    /// set: with the plain name somebody else's flow could be put into a victim's browser.
+    fn presented<'h>(&self, headers: &'h HeaderMap) -> Option<&'h str> {
+        let all = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+        let pairs = all.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        let mut ours = pairs.filter(|(name, _)| *name == self.cookie_name());
+        match (ours.next(), ours.next()) {
+            (Some((_, value)), None) => Some(value),
+            _ => None,
+        }
+    }
 
-/// The one cookie of a request with either name.
-fn presented(headers: &HeaderMap) -> Option<&str> {
-    let all = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let pairs = all.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    let mut ours = pairs.filter(|(name, _)| [SECURE_COOKIE, PLAIN_COOKIE].contains(name));
-    match (ours.next(), ours.next()) {
-        (Some((_, value)), None) => Some(value),
-        _ => None,
+    /// Sent along when the identity provider sends the browser back, hence `Lax`; never to a script.
+    pub(super) fn cookie(&self, value: &str) -> String {
+        let (name, secure) = (self.cookie_name(), if self.is_secure { "; Secure" } else { "" });
+        let age = if value.is_empty() { 0 } else { LINK_SECONDS };
+        format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={age}{secure}")
+    }
+
+    fn cookie_name(&self) -> &'static str {
+        if self.is_secure { SECURE_COOKIE } else { PLAIN_COOKIE }
     }
 }
 
-/// Sent along when the identity provider sends the browser back, hence `Lax`; never to a script.
-pub(super) fn cookie(is_secure: bool, value: &str) -> String {
-    let (name, secure) = if is_secure { (SECURE_COOKIE, "; Secure") } else { (PLAIN_COOKIE, "") };
-    let age = if value.is_empty() { 0 } else { LINK_SECONDS };
-    format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={age}{secure}")
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Endpoint;
+    use crate::credential::ClientSettings;
+    use crate::for_tests::{NOW, system};
+    use crate::login::{CodeClient, CodeClientSettings};
+
+    fn pending() -> Pending {
+        let token_endpoint = Endpoint::new("http://127.0.0.1:1/token").unwrap();
+        let client = CodeClientSettings {
+            authorization_endpoint: "http://127.0.0.1:1/authorize".into(),
+            client: ClientSettings { token_endpoint, client_id: "gateway".into(), client_secret: None },
+            issuer: None,
+            resource: None,
+            scopes: Vec::new(),
+        };
+        CodeClient::new(client).unwrap().begin("http://127.0.0.1:1/back").unwrap().1
+    }
+
+    /// Whether a browser with these cookies is in the middle of the flow that was kept, whose cookie is `{}`.
+    fn is_known(base: &str, cookies: &str) -> bool {
+        let flows = Flows::new(base);
+        let owner = Owner { issuer: "i".into(), subject: "eve".into(), system: system("tickets") };
+        let stage = Stage::Connecting { pending: pending() };
+        let kept = flows.keep(Flow::new(owner, stage, NOW), NOW).unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(header::COOKIE, cookies.replace("{}", &kept).parse().unwrap());
+        flows.take(&headers, NOW, |_| true).is_some()
+    }
+
+    #[test]
+    fn over_tls_only_a_cookie_that_this_host_set_names_a_flow() {
+        let (tls, loopback) = ("https://people.example", "http://127.0.0.1:1");
+        let (secure, plain) = ("__Host-ringfence-connect={}", "ringfence-connect={}");
+        assert!(is_known(tls, secure), "the control");
+        assert!(is_known(loopback, plain), "the control: that is all that the attack needs");
+        assert!(!is_known(tls, plain), "anybody on the way, or on a sister host, can set it");
+        assert!(!is_known(loopback, secure));
+        assert!(is_known(tls, &format!("{plain}x; {secure}")), "nor does one keep the user out");
+        assert!(!is_known(tls, &format!("{secure}; {secure}")));
+    }
 }

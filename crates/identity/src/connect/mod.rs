@@ -56,7 +56,8 @@ struct Inner {
 
 /// The pages.
 pub fn router(settings: ConnectSettings) -> Router {
-    let door = Door(Arc::new(Inner { settings, flows: Flows::default() }));
+    let flows = Flows::new(&settings.base);
+    let door = Door(Arc::new(Inner { settings, flows }));
     Router::new()
         .route("/connect/{system}", get(begin))
         .route(LOGIN_PATH, get(logged_in))
@@ -196,7 +197,7 @@ impl Inner {
 
     /// Binds what follows to this browser; an empty value unbinds it.
     fn with_cookie(&self, mut response: Response, value: &str) -> Response {
-        let cookie = flow::cookie(self.settings.base.starts_with("https:"), value);
+        let cookie = self.flows.cookie(value);
         match HeaderValue::from_str(&cookie) {
             Ok(mut cookie) => {
                 cookie.set_sensitive(true);

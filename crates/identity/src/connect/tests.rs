@@ -265,7 +265,7 @@ async fn no_request_says_where_a_browser_is_sent() {
 #[test]
 fn a_cookie_over_tls_is_this_hosts_alone() {
     assert_eq!(
-        flow::cookie(true, "v"),
+        Flows::new("https://people.example").cookie("v"),
         "__Host-ringfence-connect=v; Path=/; HttpOnly; SameSite=Lax; Max-Age=600; Secure"
     );
 }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use ringfence_core::{Digest, Instant, Secret, SystemName};
 use serde_json::{Value, json};
@@ -17,6 +18,9 @@ use super::{
 use crate::login::{
     CodeClient, CodeClientRefused, CodeClientSettings, NotLoggedIn, Pending, Returned, random_text,
 };
+
+/// How long another process may take to keep what it has renewed.
+const RENEWAL: Duration = Duration::from_secs(5);
 
 /// One system whose users connect accounts.
 pub struct AccountSettings {
@@ -136,20 +140,37 @@ impl Accounts {
             return Err(self.not_connected("the account was disconnected", owner, now));
         };
         match self.mint_from(client, owner, &stored, scopes, now).await {
-            Err(NoCredential::Refused("invalid_grant")) => match self.store.read(owner)? {
-                Some(renewed) if renewed != stored => {
-                    self.mint_from(client, owner, &renewed, scopes, now).await
+            Err(NoCredential::Refused("invalid_grant")) => {
+                match self.renewed_elsewhere(owner, &stored).await? {
+                    Some(renewed) => self.mint_from(client, owner, &renewed, scopes, now).await,
+                    None => {
+                        self.store.remove(owner, &stored)?;
+                        Err(self.not_connected(
+                            "the third party has ended the connection, or a renewal of it was lost",
+                            owner,
+                            now,
+                        ))
+                    }
                 }
-                _ => {
-                    self.store.remove(owner, &stored)?;
-                    Err(self.not_connected(
-                        "the third party has ended the connection, or a renewal of it was lost",
-                        owner,
-                        now,
-                    ))
-                }
-            },
+            }
             other => other,
+        }
+    }
+
+    /// What another process keeps instead of a grant that was refused. It may have spent the refresh token a moment ago and
+    /// keep the next one in a moment: removed meanwhile, that one would be lost.
+    async fn renewed_elsewhere(
+        &self,
+        owner: &Owner,
+        refused: &StoredGrant,
+    ) -> Result<Option<StoredGrant>, NoCredential> {
+        let until = tokio::time::Instant::now() + RENEWAL;
+        loop {
+            let stored = self.store.read(owner)?.filter(|stored| stored != refused);
+            if stored.is_some() || tokio::time::Instant::now() >= until {
+                return Ok(stored);
+            }
+            tokio::time::sleep(RENEWAL / 50).await;
         }
     }
 

@@ -1,6 +1,6 @@
 //! Tokens that are kept until they end: bounded, one request at a time for one key, and none beyond its life.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -17,6 +17,8 @@ const KEPT_MAX: usize = 10_000;
 const MARGIN_MS: u64 = 10_000;
 /// A token is kept no longer than this, however long its issuer lets it live.
 const KEEP_MAX_MS: u64 = 300_000;
+/// Runs of which it is known that they are over; a call outlives its run by minutes at the most.
+const FORGOTTEN_MAX: usize = 100_000;
 /// How often what has ended is dropped.
 const SWEEP: Duration = Duration::from_secs(5);
 
@@ -45,7 +47,17 @@ pub(super) struct Cache {
 }
 
 #[derive(Default)]
-struct Slots(Mutex<HashMap<Digest, Arc<Slot>>>);
+struct Slots {
+    kept: Mutex<HashMap<Digest, Arc<Slot>>>,
+    /// The last runs that are over, for whose late calls nothing is kept.
+    forgotten: Mutex<Forgotten>,
+}
+
+#[derive(Default)]
+struct Forgotten {
+    owners: HashSet<Digest>,
+    order: VecDeque<Digest>,
+}
 
 struct Slot {
     owner: Digest,
@@ -102,9 +114,13 @@ impl Cache {
         }
     }
 
-    /// Drops what is kept for a run. A token that is being made meanwhile serves the call that asked for it alone.
+    /// Drops what is kept for a run that is over. A token that is being made meanwhile, or later, serves the call that asked
+    /// for it alone.
     pub(super) fn forget(&self, owner: Digest) {
-        if let Ok(mut slots) = self.slots.0.lock() {
+        if let Ok(mut forgotten) = self.slots.forgotten.lock() {
+            forgotten.add(owner);
+        }
+        if let Ok(mut slots) = self.slots.kept.lock() {
             slots.retain(|_, slot| slot.owner != owner);
         }
     }
@@ -117,7 +133,7 @@ impl Cache {
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.slots.0.lock().map_or(0, |slots| slots.len())
+        self.slots.kept.lock().map_or(0, |slots| slots.len())
     }
 }
 
@@ -138,28 +154,43 @@ async fn sweep(slots: Weak<Slots>) {
 }
 
 impl Slots {
-    /// The place of a key. Where there is no room, one that nobody shares: asked for each time, and never kept.
+    /// The place of a key. Where there is no room, or its run is over, one that nobody shares: asked for each time, and never kept.
     fn slot(&self, key: &Key) -> Arc<Slot> {
         let new = || Arc::new(Slot::new(key.owner));
         let is_full =
-            self.0.lock().is_ok_and(|slots| slots.len() >= KEPT_MAX && !slots.contains_key(&key.name));
+            self.kept.lock().is_ok_and(|slots| slots.len() >= KEPT_MAX && !slots.contains_key(&key.name));
         if is_full {
             self.drop_ended(Moment::now());
         }
-        let Ok(mut slots) = self.0.lock() else { return new() };
-        if slots.len() >= KEPT_MAX && !slots.contains_key(&key.name) {
+        let Ok(mut slots) = self.kept.lock() else { return new() };
+        // Looked at while the places are held, so that whoever forgets a run comes before this, or after it and drops it.
+        let is_over = self.forgotten.lock().map_or(true, |forgotten| forgotten.owners.contains(&key.owner));
+        if is_over || slots.len() >= KEPT_MAX && !slots.contains_key(&key.name) {
             return new();
         }
         slots.entry(key.name).or_insert_with(new).clone()
     }
 
     fn drop_ended(&self, now: Moment) {
-        if let Ok(mut slots) = self.0.lock() {
+        if let Ok(mut slots) = self.kept.lock() {
             slots.retain(|_, slot| match slot.state.try_lock() {
                 Ok(state) => state.kept.as_ref().is_some_and(|kept| now < kept.ends),
                 // Somebody is asking for it.
                 Err(_) => true,
             });
+        }
+    }
+}
+
+impl Forgotten {
+    fn add(&mut self, owner: Digest) {
+        if self.owners.insert(owner) {
+            self.order.push_back(owner);
+        }
+        if self.order.len() > FORGOTTEN_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.owners.remove(&oldest);
         }
     }
 }
@@ -264,6 +295,33 @@ mod tests {
         assert_eq!(cache.len(), 1);
         cache.forget(Digest::of(&[b"bob"]));
         assert_eq!(cache.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_for_a_run_that_is_over_whenever_it_was_asked_for() {
+        let cache = Cache::default();
+        assert_eq!(token(&cache, 0, minted("before", Some(60))).await, "before");
+        assert_eq!(cache.len(), 1, "the control");
+        cache.forget(Digest::of(&[b"bob"]));
+        let amid = async || {
+            cache.forget(Digest::of(&[b"eve"]));
+            Ok(minted("amid", Some(60)))
+        };
+        let eves = Key { owner: Digest::of(&[b"eve"]), ..key("e") };
+        assert_eq!(cache.token(eves, Instant(0), amid).await.unwrap().expose(), "amid");
+        for late in ["late", "later"] {
+            assert_eq!(token(&cache, 0, minted(late, Some(60))).await, late, "made anew each time");
+        }
+        assert_eq!(cache.len(), 0);
+    }
+
+    #[test]
+    fn the_last_runs_that_are_over_are_known_and_no_more() {
+        let mut forgotten = Forgotten::default();
+        let run = |number: usize| Digest::of(&[&number.to_be_bytes()]);
+        (0..=FORGOTTEN_MAX).for_each(|number| forgotten.add(run(number)));
+        assert_eq!((forgotten.owners.len(), forgotten.order.len()), (FORGOTTEN_MAX, FORGOTTEN_MAX));
+        assert!(!forgotten.owners.contains(&run(0)) && forgotten.owners.contains(&run(FORGOTTEN_MAX)));
     }
 
     #[tokio::test]

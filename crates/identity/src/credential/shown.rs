@@ -19,17 +19,20 @@ pub(super) fn claims(token: &Secret) -> Option<Map<String, Value>> {
     serde_json::from_slice(&payload).ok()
 }
 
-/// Refuses a token that shows another audience, more scopes, or an absurd end; gives how long it lives.
+/// Refuses a token that shows another audience or none where one was asked for, more scopes, or an absurd end; gives how long
+/// it lives. One that shows nothing is for its system to judge.
 pub(super) fn judge(
     token: &Secret,
     asked: Asked<'_>,
     lifetime_seconds: Option<u64>,
 ) -> Result<Option<u64>, NoCredential> {
     let Some(claims) = claims(token) else { return Ok(lifetime_seconds) };
-    if let (Some(audience), Some(shown)) = (asked.audience, claims.get("aud"))
-        && !is_for(shown, audience)
+    if let Some(audience) = asked.audience
+        && !claims.get("aud").is_some_and(|shown| is_for(shown, audience))
     {
-        return Err(NoCredential::Unsound("the token is for another audience, or for more than one"));
+        return Err(NoCredential::Unsound(
+            "the token is not for the audience that was asked for, or not for it alone",
+        ));
     }
     let carried = ["scope", "scp"].iter().filter_map(|name| claims.get(*name));
     asked.allows(carried.flat_map(words))?;

@@ -81,7 +81,7 @@ async fn an_answer_that_is_wider_than_asked_is_refused() {
         json!(jwt(&claims))
     };
     let narrower = "the token carries scopes that were not asked for";
-    let audience = "the token is for another audience, or for more than one";
+    let audience = "the token is not for the audience that was asked for, or not for it alone";
     let lifetime = "the token has ended already, or lives for more than two days";
     let cases: Vec<(&str, Value, Option<&str>)> = vec![
         ("more", Value::Null, None),
@@ -95,6 +95,8 @@ async fn an_answer_that_is_wider_than_asked_is_refused() {
         ("access_token", claims("aud", json!("https://payroll.example")), Some(audience)),
         ("access_token", claims("aud", json!([TICKETS, "https://payroll.example"])), Some(audience)),
         ("access_token", claims("aud", json!([])), Some(audience)),
+        ("access_token", claims("aud", Value::Null), Some(audience)),
+        ("access_token", json!(jwt(&json!({ "scope": "read", "exp": now + 60 }))), Some(audience)),
         ("access_token", claims("exp", json!(now + 10_000_000)), Some(lifetime)),
         ("access_token", claims("exp", json!(now - 1)), Some(lifetime)),
         (
@@ -136,9 +138,9 @@ async fn an_answer_that_is_wider_than_asked_is_refused() {
 #[tokio::test]
 async fn a_token_can_be_required_to_name_the_agent() {
     for (token, is_named) in [
-        (jwt(&json!({ "act": { "sub": "gate:way", "act": { "sub": "agent-7" } } })), true),
-        (jwt(&json!({ "act": { "sub": "gate:way" } })), false),
-        (jwt(&json!({})), false),
+        (jwt(&json!({ "aud": TICKETS, "act": { "sub": "gate:way", "act": { "sub": "agent-7" } } })), true),
+        (jwt(&json!({ "aud": TICKETS, "act": { "sub": "gate:way" } })), false),
+        (jwt(&json!({ "aud": TICKETS })), false),
         ("opaque-token".to_owned(), false),
     ] {
         let answer = sound(&token, "read write");
@@ -226,7 +228,7 @@ async fn a_hundred_callers_of_two_users_are_never_crossed_and_ask_once_for_each(
 }
 
 /// Accounts at a third party, and what Bob has connected there.
-fn accounts(issuer: &FakeIssuer, grants: &Arc<FakeGrants>) -> Accounts {
+fn accounts<S: GrantStore + 'static>(issuer: &FakeIssuer, grants: &Arc<S>) -> Accounts {
     let client = CodeClientSettings {
         authorization_endpoint: format!("{}/authorize", issuer.url),
         client: issuer.client(),
@@ -344,6 +346,61 @@ async fn what_another_process_renewed_is_used_and_never_overwritten() {
     grants.kept.lock().unwrap().insert(whose("eve"), bobs);
     let stolen = shown(here.token_for(Wish::of("eve").at(NOW)).await).unwrap_err();
     assert!(stolen.ends_with("what is kept of the account cannot be opened"), "{stolen}");
+}
+
+/// A store in which what was renewed is kept only after everybody has read what was there before.
+struct SlowToReplace {
+    grants: FakeGrants,
+    reads_left: AtomicU64,
+}
+
+impl GrantStore for SlowToReplace {
+    fn read(&self, owner: &Owner) -> Result<Option<StoredGrant>, GrantsUnavailable> {
+        let read = self.grants.read(owner);
+        let _none_left =
+            self.reads_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        read
+    }
+
+    fn put(&self, owner: &Owner, grant: &StoredGrant, now: Instant) -> Result<(), GrantsUnavailable> {
+        self.grants.put(owner, grant, now)
+    }
+
+    fn replace(&self, owner: &Owner, was: &StoredGrant, sealed: &[u8]) -> Result<bool, GrantsUnavailable> {
+        let began = std::time::Instant::now();
+        tokio::task::block_in_place(|| {
+            while self.reads_left.load(Ordering::SeqCst) > 0 {
+                assert!(began.elapsed().as_secs() < 60, "the loser was never refused");
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        });
+        self.grants.replace(owner, was, sealed)
+    }
+
+    fn remove(&self, owner: &Owner, was: &StoredGrant) -> Result<(), GrantsUnavailable> {
+        self.grants.remove(owner, was)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_loses_the_race_to_renew_an_account_does_not_remove_what_the_winner_keeps() {
+    let issuer = rotating().await;
+    // Each reads what is there when it is asked and when it begins; the loser also after it was refused.
+    let store = Arc::new(SlowToReplace { grants: FakeGrants::default(), reads_left: AtomicU64::new(5) });
+    let (here, there) = (accounts(&issuer, &store), accounts(&issuer, &store));
+    connect(&here, "bob").await;
+    let race = [here, there].map(|accounts| {
+        tokio::spawn(async move { accounts.token_for(Wish::of("bob").at(NOW)).await.map(drop) })
+    });
+    for racer in race {
+        assert!(racer.await.unwrap().is_ok());
+    }
+    let refreshes = issuer.asked().len() - 1;
+    assert_eq!(
+        refreshes, 3,
+        "the control: the winner's, the loser's, and the loser's with what the winner kept"
+    );
+    assert!(store.grants.kept.lock().unwrap().contains_key(&whose("bob")));
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use ringfence_identity::credential::{Credential, Held, NoCredential, NotConnecte
 use url::Url;
 
 use crate::outcome::Used;
-use crate::{Ended, Outcome};
+use crate::{Ended, Outcome, Watch};
 
 /// A system of kind `http`.
 pub struct HttpSettings {
@@ -46,6 +46,7 @@ impl Http {
         request: &HttpRequest,
         call: &Call,
         subject_token: Option<&Secret>,
+        watch: &Watch,
     ) -> Outcome {
         let Some(client) = &self.client else {
             return Outcome::failed(Refusal::internal("http_unavailable", Wall::System));
@@ -53,6 +54,10 @@ impl Http {
         let Ok(url) = request::url(&self.settings.base_url, request, call.arguments()) else {
             return Outcome::failed(misfit());
         };
+        if let Err(refusal) = watch.wanted() {
+            return Outcome::failed(refusal);
+        }
+        // Waited for to its end, which has a limit: an answer that nobody takes may hold the only refresh token of an account.
         let credential = match self.credential(tool, call, subject_token).await {
             Ok(credential) => credential,
             Err(ended) => return Outcome { ended, used: Used::default() },
@@ -60,6 +65,9 @@ impl Http {
         let timeout = Duration::from_secs(tool.limits().seconds);
         let built =
             request::build(client, url, request, call.arguments(), credential.as_ref()).timeout(timeout);
+        if let Err(refusal) = watch.wanted() {
+            return Outcome::failed(refusal);
+        }
         match built.send().await {
             Ok(response) => answer::read(response, tool, request, credential.as_ref()).await,
             Err(error) => broken(&error, tool.effect()),

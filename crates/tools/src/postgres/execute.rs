@@ -8,17 +8,18 @@ use ringfence_core::{Arguments, Effect, Refusal, RefusalClass, Retry, Wall};
 use serde_json::Map;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{FromSql, Type};
 use tokio_postgres::{Client, Error, Row, RowStream};
 
 use super::bind::{Bound, bound};
 use super::enter::{Entry, NotEntered, Terms, changed, role_refused};
-use super::json::Cell;
+use super::json::{Cell, Length};
 use super::pool::{Lease, Pool};
 use super::target::Link;
 use super::wire::Allowance;
 use super::{Plan, failure};
 use crate::sql::rows::{Changed, Rows};
+use crate::watch::not_begun;
 use crate::{Outcome, Watch, sql};
 
 /// How much longer than the tool's own limit is waited for the server, which keeps that limit itself.
@@ -73,11 +74,20 @@ impl Work<'_> {
     pub(super) async fn run(self, pool: &Pool, watch: &Watch) -> Outcome {
         let limits = &self.plan.limits;
         let until = self.deadline + GRACE;
-        let (lease, before) = match timeout_at(until, self.entered(pool)).await {
+        let entered = tokio::select! {
+            biased;
+            () = watch.cancelled() => return Outcome::failed(not_begun()),
+            entered = timeout_at(until, self.entered(pool)) => entered,
+        };
+        let (lease, before) = match entered {
             Ok(Ok(entered)) => entered,
             Ok(Err(refusal)) => return Outcome::failed(refusal),
             Err(_) => return Outcome::failed(sql::busy()),
         };
+        if let Err(refusal) = watch.wanted() {
+            lease.give_back().await;
+            return Outcome::failed(refusal);
+        }
         let Some(link) = lease.link() else { return Outcome::failed(sql::could_not()) };
         let stepped = tokio::select! {
             // A write that has begun runs to its end: its user may have to know what became of it.
@@ -184,23 +194,26 @@ impl Work<'_> {
         if !is_as_checked.eq(self.plan.columns.iter().map(|(name, kind)| (name.as_str(), kind))) {
             return Err(Failed::Result(sql::stale()));
         }
-        if row.raw_size_bytes() as u64 > limits.bytes {
+        let columns = 0..self.plan.columns.len();
+        let lengths = columns.clone().map(|at| self.value(row, at).map(|Length(bytes)| bytes));
+        let least = lengths.sum::<Result<u64, Failed>>()?;
+        if row.raw_size_bytes() as u64 > limits.bytes || !rows.has_room(least, limits) {
             rows.cut();
             return Ok(());
         }
-        let mut object = Map::new();
-        for (at, (name, _)) in self.plan.columns.iter().enumerate() {
-            let Cell(value) = row.try_get(at).map_err(|_| {
-                tracing::warn!(
-                    column = name,
-                    "a value has no form in JSON; cast it to text in the statement"
-                );
-                Failed::Result(sql::could_not())
-            })?;
-            object.insert(name.clone(), value);
-        }
-        rows.push(object, limits);
+        let values = columns.map(|at| self.value(row, at).map(|Cell(value)| value));
+        let names = self.plan.columns.iter().map(|(name, _)| name.clone());
+        let object = names.zip(values).map(|(name, value)| value.map(|value| (name, value)));
+        rows.push(object.collect::<Result<Map<_, _>, _>>()?, limits);
         Ok(())
+    }
+
+    fn value<'r, T: FromSql<'r>>(&self, row: &'r Row, at: usize) -> Result<T, Failed> {
+        row.try_get(at).map_err(|_| {
+            let column = self.plan.columns.get(at).map(|(name, _)| name);
+            tracing::warn!(column, "a value has no form in JSON; cast it to text in the statement");
+            Failed::Result(sql::could_not())
+        })
     }
 
     /// Commits a write that is within its limits; whether the connection can go on.

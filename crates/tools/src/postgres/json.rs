@@ -1,6 +1,7 @@
 //! What the server sends, as JSON. Whole numbers stay numbers, exact decimals are strings, times are RFC 3339.
 
 use std::error::Error;
+use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -24,6 +25,24 @@ impl<'a> FromSql<'a> for Cell {
 
     fn from_sql_null(_: &Type) -> Result<Self, Failed> {
         Ok(Self(Json::Null))
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        is_offered(kind)
+    }
+}
+
+/// How many bytes of JSON a value of a row takes at the least, found before any of it is made: ten bytes of the server's
+/// can be a number of 147,000 digits.
+pub(super) struct Length(pub(super) u64);
+
+impl<'a> FromSql<'a> for Length {
+    fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Self, Failed> {
+        length(kind, raw).map(Self)
+    }
+
+    fn from_sql_null(_: &Type) -> Result<Self, Failed> {
+        Ok(Self(4))
     }
 
     fn accepts(kind: &Type) -> bool {
@@ -68,6 +87,22 @@ fn is_text(kind: &Type) -> bool {
     matches!(*kind, Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME) || kind.name() == "citext"
 }
 
+fn length(kind: &Type, raw: &[u8]) -> Result<u64, Failed> {
+    let bytes = raw.len() as u64;
+    Ok(match kind.kind() {
+        Kind::Domain(base) => length(base, raw)?,
+        Kind::Enum(_) => bytes + 2,
+        Kind::Array(_) => {
+            Vec::<Length>::from_sql(kind, raw)?.iter().map(|Length(item)| item + 1).sum::<u64>() + 1
+        }
+        _ if *kind == Type::NUMERIC => Numeric::read(raw)?.length() + 2,
+        _ if *kind == Type::BYTEA => bytes.div_ceil(3) * 4 + 13,
+        _ if is_text(kind) => bytes + 2,
+        // White space of a JSON text does not count; the others are all short.
+        _ => 1,
+    })
+}
+
 fn decode(kind: &Type, raw: &[u8]) -> Result<Json, Failed> {
     match kind.kind() {
         Kind::Domain(base) => return decode(base, raw),
@@ -87,7 +122,7 @@ fn decode(kind: &Type, raw: &[u8]) -> Result<Json, Failed> {
         // By its own shortest digits, which are fewer than those of the same number with twice the bits.
         Type::FLOAT4 => float(f32::from_sql(kind, raw)?.to_string().parse()?),
         Type::FLOAT8 => float(f64::from_sql(kind, raw)?),
-        Type::NUMERIC => numeric(raw)?.into(),
+        Type::NUMERIC => Numeric::read(raw)?.text()?.into(),
         Type::UUID => uuid::Uuid::from_slice(raw)?.to_string().into(),
         Type::DATE => date(i32::from_be_bytes(raw.try_into()?))?.into(),
         Type::TIME => time(i64::from_be_bytes(raw.try_into()?))?.into(),
@@ -155,35 +190,130 @@ fn interval(raw: &[u8]) -> Result<String, Failed> {
 
 /// Groups of four decimal digits with the place of the first, a sign, and how many digits are shown after the point
 /// (`src/backend/utils/adt/numeric.c`, `numeric_send`).
-fn numeric(raw: &[u8]) -> Result<String, Failed> {
-    let (words, rest) = raw.as_chunks::<2>();
-    let mut words = words.iter().map(|word| u16::from_be_bytes(*word));
-    let mut next = || words.next().ok_or("a number was cut short");
-    let (_count, weight, sign, shown) = (next()?, next()?.cast_signed(), next()?, usize::from(next()?));
-    let sign = match sign {
-        0x0000 => "",
-        0x4000 => "-",
-        0xC000 => return Ok("NaN".to_owned()),
-        0xD000 => return Ok("Infinity".to_owned()),
-        0xF000 => return Ok("-Infinity".to_owned()),
-        _ => return Err("a number has an unknown sign".into()),
-    };
-    if !rest.is_empty() {
-        return Err("a number has half a digit".into());
+enum Numeric {
+    /// What is not a number.
+    Word(&'static str),
+    Digits {
+        sign: &'static str,
+        weight: i32,
+        shown: usize,
+        groups: Vec<u16>,
+    },
+}
+
+impl Numeric {
+    fn read(raw: &[u8]) -> Result<Self, Failed> {
+        let (words, rest) = raw.as_chunks::<2>();
+        let mut words = words.iter().map(|word| u16::from_be_bytes(*word));
+        let mut next = || words.next().ok_or("a number was cut short");
+        let (_count, weight, sign, shown) = (next()?, next()?.cast_signed(), next()?, usize::from(next()?));
+        let sign = match sign {
+            0x0000 => "",
+            0x4000 => "-",
+            0xC000 => return Ok(Self::Word("NaN")),
+            0xD000 => return Ok(Self::Word("Infinity")),
+            0xF000 => return Ok(Self::Word("-Infinity")),
+            _ => return Err("a number has an unknown sign".into()),
+        };
+        if !rest.is_empty() {
+            return Err("a number has half a digit".into());
+        }
+        Ok(Self::Digits { sign, weight: i32::from(weight), shown, groups: words.collect() })
     }
-    let groups: Vec<u16> = words.collect();
-    let group = |place: i32| {
-        let at = i32::from(weight) - place;
-        usize::try_from(at).ok().and_then(|at| groups.get(at)).copied().unwrap_or(0)
-    };
-    let digits = |places: std::ops::RangeInclusive<i32>| -> String {
-        let groups: Vec<String> = places.rev().map(|place| format!("{:04}", group(place))).collect();
-        groups.concat()
-    };
-    let whole = digits(0..=i32::from(weight).max(0));
-    let whole = whole.trim_start_matches('0');
-    let whole = if whole.is_empty() { "0" } else { whole };
-    let fraction = digits(-i32::try_from(shown.div_ceil(4))?..=-1);
-    let fraction = fraction.get(..shown).unwrap_or_default();
-    Ok(if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") })
+
+    /// How long its text is; it may be five characters longer.
+    fn length(&self) -> u64 {
+        match self {
+            Self::Word(word) => word.len() as u64,
+            // A first group has one digit at the least, and what is shown a point.
+            Self::Digits { weight, shown, .. } => {
+                u64::from(weight.max(&0).unsigned_abs()) * 4 + 1 + *shown as u64
+            }
+        }
+    }
+
+    fn text(&self) -> Result<String, Failed> {
+        let (sign, weight, shown, groups) = match self {
+            Self::Word(word) => return Ok((*word).to_owned()),
+            Self::Digits { sign, weight, shown, groups } => (*sign, *weight, *shown, groups),
+        };
+        let group = |place: i32| {
+            let at = usize::try_from(weight - place).ok();
+            at.and_then(|at| groups.get(at)).copied().unwrap_or(0)
+        };
+        let digits = |places: std::ops::RangeInclusive<i32>| {
+            let mut text = String::new();
+            places.rev().try_for_each(|place| write!(text, "{:04}", group(place))).map(|()| text)
+        };
+        let whole = digits(0..=weight.max(0))?;
+        let whole = whole.trim_start_matches('0');
+        let whole = if whole.is_empty() { "0" } else { whole };
+        let fraction = digits(-i32::try_from(shown.div_ceil(4))?..=-1)?;
+        let fraction = fraction.get(..shown).unwrap_or_default();
+        Ok(if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn numeric(weight: i16, shown: u16, groups: &[u16]) -> Vec<u8> {
+        let count = u16::try_from(groups.len()).unwrap();
+        let head = [count, weight.cast_unsigned(), 0, shown];
+        head.iter().chain(groups).flat_map(|word| word.to_be_bytes()).collect()
+    }
+
+    /// One dimension (`src/backend/utils/adt/arrayfuncs.c`, `array_send`).
+    fn array(item: &Type, raw: &[u8], count: u32) -> Vec<u8> {
+        let head = [1, 0, item.oid(), count, 1].into_iter().flat_map(|word| word.to_be_bytes());
+        let length = u32::try_from(raw.len()).unwrap().to_be_bytes();
+        head.chain((0..count).flat_map(|_| length.iter().chain(raw).copied())).collect()
+    }
+
+    fn length_of(kind: &Type, raw: &[u8]) -> u64 {
+        Length::from_sql(kind, raw).unwrap().0
+    }
+
+    fn text_of(kind: &Type, raw: &[u8]) -> String {
+        Cell::from_sql(kind, raw).unwrap().0.to_string()
+    }
+
+    #[test]
+    fn the_length_of_a_huge_number_is_known_before_it_is_made() {
+        let huge = numeric(32_767, 16_383, &[1]);
+        assert_eq!((huge.len(), length_of(&Type::NUMERIC, &huge)), (10, 147_454));
+        assert_eq!(text_of(&Type::NUMERIC, &huge).len(), 147_455, "the control: so long it would be");
+        let many = array(&Type::NUMERIC, &huge, 4_000);
+        assert_eq!((many.len(), length_of(&Type::NUMERIC_ARRAY, &many)), (56_020, 589_820_001));
+        let empty = array(&Type::BYTEA, b"", 4_000);
+        assert_eq!(length_of(&Type::BYTEA_ARRAY, &empty), 56_001);
+        assert_eq!(text_of(&Type::BYTEA_ARRAY, &empty).len(), 4_000 * 14 + 1, "the control");
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_value_takes_is_never_less_than_was_found_nor_much_more(
+            (weight, shown) in (-9_i16..99, 0_u16..99),
+            groups in prop::collection::vec(1_u16..10_000, 1..9),
+            text in any::<String>(),
+            count in 1_u32..9,
+        ) {
+            let number = numeric(weight, shown, &groups);
+            for (kind, list, raw) in [
+                (Type::NUMERIC, Type::NUMERIC_ARRAY, number.as_slice()),
+                (Type::TEXT, Type::TEXT_ARRAY, text.as_bytes()),
+                (Type::BYTEA, Type::BYTEA_ARRAY, text.as_bytes()),
+            ] {
+                let many = array(&kind, raw, count);
+                for (kind, raw) in [(&kind, raw), (&list, many.as_slice())] {
+                    let (least, is) = (length_of(kind, raw), text_of(kind, raw).len() as u64);
+                    // A control character is six.
+                    prop_assert!((least..=least * 6 + 9).contains(&is), "{kind}: {least} {is}");
+                }
+            }
+        }
+    }
 }

@@ -149,8 +149,9 @@ impl Postgres {
             Ok(ready) => ready,
             Err(refusal) => return Outcome::failed(refusal),
         };
-        let Some(turn) = self.turns.take(call.run().id(), deadline).await else {
-            return Outcome::failed(sql::busy());
+        let turn = match self.turns.take(call.run().id(), deadline, watch).await {
+            Ok(turn) => turn,
+            Err(why) => return Outcome::failed(sql::no_turn(&why)),
         };
         let search_path = &self.search_path;
         let outcome = Work { plan, entry: &entry, search_path, values, deadline }.run(pool, watch).await;

@@ -6,6 +6,9 @@ pub(crate) mod words;
 
 use ringfence_core::{Effect, Refusal, RefusalClass, Retry, Wall};
 
+use crate::turns::NoTurn;
+use crate::watch::not_begun;
+
 /// What a statement has to begin with, if it is not so.
 pub(crate) fn wrong_beginning(begins: &str, effect: Effect, writing: &[&str]) -> Option<(String, String)> {
     let mut offered = vec!["SELECT", "WITH", "VALUES"];
@@ -23,6 +26,14 @@ pub(crate) fn wrong_beginning(begins: &str, effect: Effect, writing: &[&str]) ->
 pub(crate) fn twice<'a>(columns: &[&'a str]) -> Option<&'a str> {
     let before = |at: usize, name: &str| columns.iter().take(at).any(|seen| *seen == name);
     columns.iter().enumerate().find(|(at, name)| before(*at, name)).map(|(_, name)| *name)
+}
+
+/// Why a statement did not get its turn.
+pub(crate) fn no_turn(why: &NoTurn) -> Refusal {
+    match why {
+        NoTurn::Late => busy(),
+        NoTurn::Cancelled => not_begun(),
+    }
 }
 
 /// The database has no place for this call now.

@@ -15,11 +15,16 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
+    /// Whether a row of so many bytes would be kept.
+    pub(crate) fn has_room(&self, bytes: u64, limits: &Limits) -> bool {
+        (self.kept.len() as u64) < limits.rows && self.bytes.saturating_add(bytes) <= limits.bytes
+    }
+
     /// Keeps a row, unless there would be more rows or bytes than the limits let through.
     pub(crate) fn push(&mut self, row: Map<String, Json>, limits: &Limits) {
         let row = Json::Object(row);
         let bytes = row.to_string().len() as u64;
-        if self.kept.len() as u64 >= limits.rows || self.bytes + bytes > limits.bytes {
+        if !self.has_room(bytes, limits) {
             self.cut();
         }
         if !self.is_cut {

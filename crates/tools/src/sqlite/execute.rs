@@ -10,46 +10,73 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{Plan, connection::Guarded};
 use crate::sql::rows::{Changed, Rows};
-use crate::{Outcome, sql};
+use crate::{Outcome, Watch, sql};
 
-/// Runs the statement of `plan` once. A write is one transaction: wholly done, or not at all.
-pub(super) fn execute(
-    connection: &mut Guarded,
-    plan: &Plan,
-    arguments: &Arguments,
-    deadline: Instant,
-) -> Outcome {
-    let done = match plan.effect {
-        Effect::Read => {
-            connection.hold(&plan.grant, deadline, |connection| step(connection, plan, arguments))
-        }
-        Effect::Write | Effect::Irreversible => write(connection, plan, arguments, deadline),
-    };
-    match done {
-        Ok((rows, changed)) => match refusal(plan, changed) {
-            Some(refusal) => Outcome::failed(refusal),
-            None => rows.outcome(plan.effect, changed.all, !plan.columns.is_empty()),
-        },
-        Err(error) => failure(&error, plan),
+/// What one call is.
+pub(super) struct Work<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) arguments: &'a Arguments,
+    pub(super) deadline: Instant,
+    pub(super) watch: &'a Watch,
+}
+
+/// How a statement did not run.
+enum Failed {
+    Database(rusqlite::Error),
+    /// Nobody wants it any more, and it had not begun.
+    NotBegun(Refusal),
+}
+
+impl From<rusqlite::Error> for Failed {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error)
     }
 }
 
-fn write(
-    connection: &mut Guarded,
-    plan: &Plan,
-    arguments: &Arguments,
-    deadline: Instant,
-) -> rusqlite::Result<(Rows, Changed)> {
-    connection.transact("BEGIN IMMEDIATE")?;
-    let done = connection.hold(&plan.grant, deadline, |connection| step(connection, plan, arguments));
-    let keep = done.as_ref().is_ok_and(|(_, changed)| refusal(plan, *changed).is_none());
-    if keep {
-        connection.transact("COMMIT")?;
-    } else if !connection.is_clean() {
-        // Where it fails the connection is closed, which rolls back too; the first error says more.
-        let _closed_soon = connection.transact("ROLLBACK");
+impl From<Refusal> for Failed {
+    fn from(refusal: Refusal) -> Self {
+        Self::NotBegun(refusal)
     }
-    done
+}
+
+impl Work<'_> {
+    /// Runs the statement once. A write is one transaction: wholly done, or not at all.
+    pub(super) fn run(&self, connection: &mut Guarded) -> Outcome {
+        let plan = self.plan;
+        let done = match plan.effect {
+            Effect::Read => self.step(connection),
+            Effect::Write | Effect::Irreversible => self.write(connection),
+        };
+        match done {
+            Ok((rows, changed)) => match refusal(plan, changed) {
+                Some(refusal) => Outcome::failed(refusal),
+                None => rows.outcome(plan.effect, changed.all, !plan.columns.is_empty()),
+            },
+            Err(Failed::NotBegun(refusal)) => Outcome::failed(refusal),
+            Err(Failed::Database(error)) => failure(&error, plan),
+        }
+    }
+
+    fn write(&self, connection: &mut Guarded) -> Result<(Rows, Changed), Failed> {
+        self.watch.wanted()?;
+        // Waits for whoever else writes, for seconds.
+        connection.transact("BEGIN IMMEDIATE")?;
+        let done = self.step(connection);
+        let keep = done.as_ref().is_ok_and(|(_, changed)| refusal(self.plan, *changed).is_none());
+        if keep {
+            connection.transact("COMMIT")?;
+        } else if !connection.is_clean() {
+            // Where it fails the connection is closed, which rolls back too; the first error says more.
+            let _closed_soon = connection.transact("ROLLBACK");
+        }
+        done
+    }
+
+    fn step(&self, connection: &mut Guarded) -> Result<(Rows, Changed), Failed> {
+        self.watch.wanted()?;
+        let Self { plan, arguments, deadline, .. } = self;
+        Ok(connection.hold(&plan.grant, *deadline, |connection| step(connection, plan, arguments))?)
+    }
 }
 
 fn step(connection: &Connection, plan: &Plan, arguments: &Arguments) -> rusqlite::Result<(Rows, Changed)> {

@@ -15,11 +15,12 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use ringfence_actions::{Limits, Tool};
-use ringfence_core::{Arguments, Call, Effect, ParamName, Place, Problem, Refusal, ToolName, Wall};
+use ringfence_core::{Call, Effect, ParamName, Place, Problem, Refusal, ToolName, Wall};
 
 use crate::turns::Turns;
-use crate::{Outcome, sql};
+use crate::{Outcome, Watch, sql};
 use connection::Guarded;
+use execute::Work;
 use grant::Grant;
 
 /// Calls that one database serves at the same time; more wait for their turn, within their own time limit.
@@ -82,19 +83,22 @@ impl Sqlite {
         Self { path: path.to_owned(), plans: BTreeMap::new(), readers, writers }
     }
 
-    /// Runs the statement of a call's tool with its arguments.
-    pub(crate) async fn run(&self, call: &Call) -> Outcome {
+    /// Runs the statement of a call's tool with its arguments, unless nobody wants it any more when its turn comes.
+    pub(crate) async fn run(&self, call: &Call, watch: &Watch) -> Outcome {
         let Some(plan) = self.plans.get(call.tool()).cloned() else {
             return Outcome::failed(Refusal::internal("statement_not_proved", Wall::System));
         };
         let deadline = Instant::now() + Duration::from_secs(plan.limits.seconds);
         let pool = if plan.effect == Effect::Read { &self.readers } else { &self.writers };
-        let Some(turn) = pool.turns.take(call.run().id(), deadline.into()).await else {
-            return Outcome::failed(sql::busy());
+        let turn = match pool.turns.take(call.run().id(), deadline.into(), watch).await {
+            Ok(turn) => turn,
+            Err(why) => return Outcome::failed(sql::no_turn(&why)),
         };
         let (path, idle, arguments) = (self.path.clone(), pool.idle.clone(), call.arguments().clone());
+        let watch = watch.clone();
         let work = tokio::task::spawn_blocking(move || {
-            let outcome = on_connection(&path, &idle, &plan, &arguments, deadline);
+            let work = Work { plan: &plan, arguments: &arguments, deadline, watch: &watch };
+            let outcome = on_connection(&path, &idle, &work);
             drop(turn);
             outcome
         });
@@ -102,23 +106,17 @@ impl Sqlite {
     }
 }
 
-fn on_connection(
-    path: &Path,
-    idle: &Mutex<Vec<Guarded>>,
-    plan: &Plan,
-    arguments: &Arguments,
-    deadline: Instant,
-) -> Outcome {
+fn on_connection(path: &Path, idle: &Mutex<Vec<Guarded>>, work: &Work<'_>) -> Outcome {
     let pooled = idle.lock().ok().and_then(|mut idle| idle.pop());
     let opened = match pooled {
         Some(connection) => Ok(connection),
-        None => Guarded::open(path, plan.effect),
+        None => Guarded::open(path, work.plan.effect),
     };
     let mut connection = match opened {
         Ok(connection) => connection,
-        Err(error) => return execute::failure(&error, plan),
+        Err(error) => return execute::failure(&error, work.plan),
     };
-    let outcome = execute::execute(&mut connection, plan, arguments, deadline);
+    let outcome = work.run(&mut connection);
     // A connection that still holds a transaction, for whatever reason, is closed rather than shared.
     if connection.is_clean()
         && let Ok(mut idle) = idle.lock()
