@@ -47,7 +47,9 @@ fn main() {
     println!("  before                       {:>6.1} MiB resident", house.resident());
     house.wave("first");
     house.revocation();
-    ["second", "third", "fourth"].into_iter().for_each(|name| house.wave(name));
+    for name in ["second", "third", "fourth"] {
+        house.wave(name);
+    }
 }
 
 fn quantiles(mut took: Vec<Duration>) -> String {
