@@ -67,7 +67,8 @@ impl Inner {
             Ok(run) => run,
             Err(refused) => return Err(self.no_run(refused).await),
         };
-        let proved = self.identity.check_key(&sent.presented(), run.key.as_deref(), now);
+        let owner = (run.issuer.as_str(), run.subject.as_str());
+        let proved = self.identity.check_key(&sent.presented(), run.key.as_deref(), owner, now);
         self.judged(proved).await?;
         let caller = self.restored(run)?;
         if let Some(token) = &caller.subject_token {
