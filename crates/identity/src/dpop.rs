@@ -13,7 +13,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, ThumbprintHash}
 use jsonwebtoken::{Algorithm, DecodingKey, Header, crypto, decode_header};
 use ringfence_core::{Digest, Instant, Secret};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use url::Url;
 
 /// The algorithms that proofs are signed with, as metadata and challenges name them.
@@ -27,9 +27,10 @@ const LEEWAY_SECONDS: u64 = 5;
 const PROOF_BYTES_MAX: usize = 4096;
 /// The longest `jti`, in bytes.
 const ID_BYTES_MAX: usize = 256;
-/// Spent proofs that are remembered at the most, and of these those of one key: one client cannot shut out the others.
+/// Spent proofs that are remembered at the most, and of these those of one user, however many keys that one has: nobody can
+/// shut out the others.
 const SPENT_MAX: usize = 200_000;
-const SPENT_BY_KEY_MAX: usize = 20_000;
+const SPENT_BY_ONE_MAX: usize = 20_000;
 
 /// What a proof has to fit.
 pub(crate) struct Expected<'a> {
@@ -41,6 +42,8 @@ pub(crate) struct Expected<'a> {
     pub(crate) token: Option<&'a Secret>,
     /// The thumbprint of the key that the token is bound to (`cnf.jkt`), where it is known.
     pub(crate) key: Option<&'a str>,
+    /// Whose token it is, as issuer and subject; none at a token endpoint, where a key stands for itself.
+    pub(crate) owner: Option<(&'a str, &'a str)>,
 }
 
 /// Why a proof was refused (`invalid_dpop_proof`, RFC 9449 §7.1). The text is for the client.
@@ -125,7 +128,11 @@ pub(crate) fn check(
     if expected.key.is_some_and(|bound| bound != key) {
         return Err(ProofRefused::Key);
     }
-    spent.spend(&key, &claims.jti, now)?;
+    let owner = match expected.owner {
+        Some((issuer, subject)) => json!([issuer, subject]).to_string(),
+        None => key.clone(),
+    };
+    spent.spend(&owner, &key, &claims.jti, now)?;
     Ok(key)
 }
 
@@ -204,44 +211,44 @@ pub(crate) struct SpentProofs(Mutex<Spent>);
 #[derive(Default)]
 struct Spent {
     ids: HashSet<Digest>,
-    /// In the order in which they were spent, each with its key and the time until which it is remembered.
+    /// In the order in which they were spent, each with its owner and the time until which it is remembered.
     order: VecDeque<(Instant, Digest, Digest)>,
-    by_key: HashMap<Digest, usize>,
+    by_owner: HashMap<Digest, usize>,
 }
 
 impl SpentProofs {
     /// Spends a proof: refused where it was before, or where it could not be remembered.
-    fn spend(&self, key: &str, id: &str, now: Instant) -> Result<(), ProofRefused> {
+    fn spend(&self, owner: &str, key: &str, id: &str, now: Instant) -> Result<(), ProofRefused> {
         // A thread that panicked in here leaves nothing that can be trusted.
         let mut spent = self.0.lock().map_err(|_| ProofRefused::Full)?;
         spent.forget(now);
-        let key = Digest::of(&[key.as_bytes()]);
-        let id = Digest::of(&[key.as_bytes(), id.as_bytes()]);
+        let owner = Digest::of(&[owner.as_bytes()]);
+        let id = Digest::of(&[Digest::of(&[key.as_bytes()]).as_bytes(), id.as_bytes()]);
         if spent.ids.contains(&id) {
             return Err(ProofRefused::Replayed);
         }
-        let of_key = spent.by_key.get(&key).copied().unwrap_or(0);
-        if spent.ids.len() >= SPENT_MAX || of_key >= SPENT_BY_KEY_MAX {
+        let of_owner = spent.by_owner.get(&owner).copied().unwrap_or(0);
+        if spent.ids.len() >= SPENT_MAX || of_owner >= SPENT_BY_ONE_MAX {
             return Err(ProofRefused::Full);
         }
         // The longest that any proof accepted now could be accepted again.
         let kept_ms = (AGE_MAX_SECONDS + LEEWAY_SECONDS + 1) * 1000;
         spent.ids.insert(id);
-        spent.by_key.insert(key, of_key + 1);
-        spent.order.push_back((Instant(now.0.saturating_add(kept_ms)), id, key));
+        spent.by_owner.insert(owner, of_owner + 1);
+        spent.order.push_back((Instant(now.0.saturating_add(kept_ms)), id, owner));
         Ok(())
     }
 }
 
 impl Spent {
     fn forget(&mut self, now: Instant) {
-        while let Some((_, id, key)) = self.order.pop_front_if(|(until, _, _)| until.0 <= now.0) {
+        while let Some((_, id, owner)) = self.order.pop_front_if(|(until, _, _)| until.0 <= now.0) {
             self.ids.remove(&id);
-            let left = self.by_key.get(&key).map_or(0, |count| count.saturating_sub(1));
+            let left = self.by_owner.get(&owner).map_or(0, |count| count.saturating_sub(1));
             if left == 0 {
-                self.by_key.remove(&key);
+                self.by_owner.remove(&owner);
             } else {
-                self.by_key.insert(key, left);
+                self.by_owner.insert(owner, left);
             }
         }
     }
@@ -251,7 +258,6 @@ impl Spent {
 mod tests {
     use super::*;
     use jsonwebtoken::EncodingKey;
-    use serde_json::json;
 
     const NOW: Instant = Instant(1_800_000_000_000);
     const URL: &str = "https://agents.example.com/mcp";
@@ -299,7 +305,8 @@ mod tests {
 
     fn judge(proof: &str, bound_to: &str, spent: &SpentProofs, now: Instant) -> Result<String, ProofRefused> {
         let (url, token) = (Url::parse(URL).unwrap(), Secret::new("token".into()));
-        let expected = Expected { method: "POST", url: &url, token: Some(&token), key: Some(bound_to) };
+        let expected =
+            Expected { method: "POST", url: &url, token: Some(&token), key: Some(bound_to), owner: None };
         check(proof, &expected, now, spent)
     }
 
@@ -385,16 +392,17 @@ mod tests {
     #[test]
     fn what_is_spent_is_remembered_for_as_long_as_it_would_be_accepted_and_within_bounds() {
         let spent = SpentProofs::default();
-        for id in 0..SPENT_BY_KEY_MAX {
-            assert_eq!(spent.spend("busy", &id.to_string(), NOW), Ok(()));
+        for id in 0..SPENT_BY_ONE_MAX {
+            // Ten keys of one user.
+            assert_eq!(spent.spend("busy", &(id % 10).to_string(), &id.to_string(), NOW), Ok(()));
         }
-        assert_eq!(spent.spend("busy", "more", NOW), Err(ProofRefused::Full));
-        assert_eq!(spent.spend("another", "0", NOW), Ok(()), "one client does not shut out another");
+        assert_eq!(spent.spend("busy", "another key", "more", NOW), Err(ProofRefused::Full));
+        assert_eq!(spent.spend("another", "0", "more", NOW), Ok(()), "one user does not shut out another");
         let last = Instant(NOW.0 + (AGE_MAX_SECONDS + LEEWAY_SECONDS) * 1000);
-        assert_eq!(spent.spend("busy", "0", last), Err(ProofRefused::Replayed));
+        assert_eq!(spent.spend("another", "0", "0", last), Err(ProofRefused::Replayed), "whoever's it is");
         let later = Instant(last.0 + 1000);
-        assert_eq!(spent.spend("busy", "0", later), Ok(()));
+        assert_eq!(spent.spend("busy", "0", "0", later), Ok(()));
         let remembered = spent.0.lock().unwrap();
-        assert_eq!((remembered.ids.len(), remembered.order.len(), remembered.by_key.len()), (1, 1, 1));
+        assert_eq!((remembered.ids.len(), remembered.order.len(), remembered.by_owner.len()), (1, 1, 1));
     }
 }

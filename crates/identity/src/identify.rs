@@ -209,7 +209,8 @@ impl Identity {
     ) -> Result<(&TrustedIssuer, VerifiedToken), TokenRefused> {
         let issuer = self.issuer_of(presented.token)?;
         let token = issuer.check(door).check(presented.token, now).await?;
-        self.check_key(presented, bound_to(&token.claims)?.as_deref(), now)?;
+        let owner = (issuer.agents.issuer(), token.subject.as_str());
+        self.check_key(presented, bound_to(&token.claims)?.as_deref(), owner, now)?;
         Ok((issuer, token))
     }
 
@@ -227,11 +228,13 @@ impl Identity {
         }
     }
 
-    /// Whether a token that is bound to this key, if any, is used as it is bound (RFC 9449 §7.1 and §7.2).
+    /// Whether a token that is bound to this key, if any, is used as it is bound (RFC 9449 §7.1 and §7.2). `owner` is whose it is:
+    /// issuer and subject.
     pub fn check_key(
         &self,
         presented: &Presented<'_>,
         key: Option<&str>,
+        owner: (&str, &str),
         now: Instant,
     ) -> Result<(), TokenRefused> {
         let Some(key) = key else {
@@ -243,8 +246,8 @@ impl Identity {
         }
         let proof = presented.proof.ok_or(TokenRefused::Proof(ProofRefused::Malformed))?;
         let url = presented.url.ok_or(TokenRefused::Proof(ProofRefused::Url))?;
-        let expected =
-            dpop::Expected { method: presented.method, url, token: Some(presented.token), key: Some(key) };
+        let (method, token) = (presented.method, Some(presented.token));
+        let expected = dpop::Expected { method, url, token, key: Some(key), owner: Some(owner) };
         dpop::check(proof, &expected, now, &self.spent).map(drop).map_err(TokenRefused::Proof)
     }
 

@@ -104,7 +104,7 @@ mod tests {
     async fn whoever_is_cancelled_gets_no_turn_even_where_one_is_free() {
         let (turns, bob, cancel) = (Turns::new(1), run("bob"), CancellationToken::new());
         let watch = Watch::new(None, cancel.clone());
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_mins(1);
         let held = turns.take(&bob, until, &watch).await;
         assert!(held.is_ok(), "the control");
         let (waiting, ()) = tokio::join!(turns.take(&bob, until, &watch), async { cancel.cancel() });

@@ -96,7 +96,8 @@ impl Inner {
             Ok(run) => run,
             Err(refused) => return Err(self.no_run(refused).await),
         };
-        let proved = self.identity.check_key(&sent.presented(), run.key.as_deref(), now);
+        let owner = (run.issuer.as_str(), run.subject.as_str());
+        let proved = self.identity.check_key(&sent.presented(), run.key.as_deref(), owner, now);
         self.judged(proved).await?;
         if !self.runs.may_start(&run) {
             return Err(NotIdentified::RunEnded);

@@ -120,7 +120,7 @@ fn proved_key(shared: &Shared, headers: &HeaderMap, now: Instant) -> Result<Opti
     }
     let proof = proof.to_str().map_err(|_| refused("the DPoP proof is not text".to_owned()))?;
     let url = Url::parse(&format!("{}{TOKEN}", shared.issuer.name())).map_err(|_| Refused::server())?;
-    let expected = dpop::Expected { method: "POST", url: &url, token: None, key: None };
+    let expected = dpop::Expected { method: "POST", url: &url, token: None, key: None, owner: None };
     let key = dpop::check(proof, &expected, now, &shared.issuer.spent_proofs);
     key.map(Some).map_err(|why| refused(why.to_string()))
 }

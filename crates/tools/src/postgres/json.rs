@@ -268,7 +268,7 @@ mod tests {
 
     /// One dimension (`src/backend/utils/adt/arrayfuncs.c`, `array_send`).
     fn array(item: &Type, raw: &[u8], count: u32) -> Vec<u8> {
-        let head = [1, 0, item.oid(), count, 1].into_iter().flat_map(|word| word.to_be_bytes());
+        let head = [1, 0, item.oid(), count, 1].into_iter().flat_map(u32::to_be_bytes);
         let length = u32::try_from(raw.len()).unwrap().to_be_bytes();
         head.chain((0..count).flat_map(|_| length.iter().chain(raw).copied())).collect()
     }
