@@ -308,7 +308,13 @@ impl Inner {
         let (id, run) = (ticket.call().id(), ticket.call().run().id().clone());
         let gate = Gate::new(watch, tool.yields());
         let watch = gate.watch().recorded_by(self.recorder(id));
-        let label = async || self.journal.labelled(id, &run, tool.yields(), self.clock.now()).await;
+        let label = async || {
+            self.journal
+                .labelled(id, &run, tool.yields(), self.clock.now())
+                .await
+                .map_err(|error| error.to_string())?;
+            if self.takes_labels(&run) { Ok(()) } else { Err("its run has ended".to_owned()) }
+        };
         let outcome = tokio::select! {
             outcome = ringfence_tools::run(ticket, &self.systems, caller.subject_token.as_ref(), &watch) => outcome,
             () = self.give_up.cancelled() => stopped(tool),
@@ -377,7 +383,17 @@ impl Inner {
                 return Ok(Reply::Refused(withheld(tool.effect())));
             }
         }
+        let is_labelled = matches!(reply, Reply::Done { .. }) && !tool.yields().is_empty();
+        if is_labelled && !self.takes_labels(run.id()) {
+            return Ok(Reply::Refused(outlived(tool.effect())));
+        }
         Ok(reply)
+    }
+
+    /// Whether the labels that a run was given just now count for what its agent does next: once it has ended, the run after it
+    /// may have taken over what there was before.
+    fn takes_labels(&self, run: &RunId) -> bool {
+        self.runs.stored.has_ended(run).is_ok_and(|ended| !ended)
     }
 
     pub(crate) async fn refuse(&self, run: &Run, id: CallId, asked: &Asked, refused: Refused) -> Reply {
@@ -525,6 +541,15 @@ fn withheld(effect: Effect) -> Refusal {
     }
     let message = "it was done, but that could not be recorded, so its result is withheld; do not repeat it";
     Refusal { message: message.to_owned(), retry: Retry::Never, ..refusal }
+}
+
+/// What is said instead of a result that came after its run had ended: no run has its labels.
+fn outlived(effect: Effect) -> Refusal {
+    if effect == Effect::Read {
+        return ended();
+    }
+    let message = "it was done, but its run has ended meanwhile, so its result is withheld; do not repeat it";
+    Refusal { message: message.to_owned(), ..ended() }
 }
 
 fn busy() -> Refusal {

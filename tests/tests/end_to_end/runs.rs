@@ -21,7 +21,10 @@ struct House {
 
 /// A gateway whose project knows one application with one agent, and operators.
 fn house() -> House {
-    let project = Project::new();
+    house_of(Project::new())
+}
+
+fn house_of(project: Project) -> House {
     project.append("ringfence.toml", "\n[applications.desk]\nagents = [\"desk-agent\"]\n");
     project.append("users.toml", "\n[olga]\ngroups = [\"operators\"]\n");
     let serving = project.serve(&[]);
@@ -233,6 +236,29 @@ fn a_revoked_run_starts_nothing_and_its_programs_die() {
     let as_bob = house.minted(&["--as", "bob", "--door", "people"]);
     let asked = json!({ "everything": true, "reason": "a user" });
     assert_eq!(house.ask(Method::POST, "/v1/revocations", &as_bob, &asked).0, 403);
+}
+
+#[test]
+fn what_comes_after_its_run_has_ended_is_withheld_where_it_has_labels() {
+    let project = Project::new();
+    project
+        .edit("tools/python.toml", |text| text.replace("program = ", "yields = [\"untrusted\"]\nprogram = "));
+    let house = house_of(project);
+    let started = house.start(&json!({})).1;
+    let (token, run) = (text(&started["token"]), text(&started["run"]));
+    let printed = house.call(&token, "run_python", &json!({ "code": "print(1)" }));
+    assert_eq!(printed["stdout"], "1\n", "the control");
+    let client = house.serving.client(&token, Revision::V2026);
+    let arguments = json!({ "code": LONG }).as_object().unwrap().clone();
+    let calling = house.runtime.spawn(async move {
+        let call = ToolCall { name: "run_python".into(), arguments };
+        client.call(call).await.unwrap().result().unwrap()["structuredContent"].clone()
+    });
+    let intents = || house.project.journal().iter().filter(|entry| entry["kind"] == "intent").count();
+    until("the second intent", || intents() == 2);
+    let asked = json!({ "run": run, "reason": "it looks odd" });
+    assert_eq!(house.ask(Method::POST, "/v1/revocations", &house.operator(), &asked).0, 200);
+    assert_eq!(house.runtime.block_on(calling).unwrap()["refusal"]["code"], "run_ended");
 }
 
 #[test]

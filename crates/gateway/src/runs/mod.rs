@@ -172,6 +172,11 @@ impl Inner {
         self.journal.run_started(&caller.run(labels), now).await.map_err(|error| {
             tracing::error!(%error, "a run could not be recorded, so it has not begun");
             NotIdentified::Unavailable
+        })?;
+        // Until here whoever comes for the same run records it too: a client that hangs up leaves none without its labels.
+        self.runs.stored.recorded(&caller.run).map_err(|error| {
+            tracing::error!(%error, "a run could not be recorded, so it has not begun");
+            NotIdentified::Unavailable
         })
     }
 

@@ -10,13 +10,14 @@ use crate::Journal;
 /// Marks the file as ours: "RFR1".
 const APPLICATION_ID: i64 = 0x5246_5231;
 
+/// `recorded` says that the journal knows of the run, and so of the labels that it takes over from the one that it `follows`.
 /// `changes` numbers the runs that ended, for good, so that other processes find what is new.
 const SCHEMA: &str = "
 CREATE TABLE runs (
     id TEXT PRIMARY KEY, token BLOB UNIQUE, key TEXT, issuer TEXT NOT NULL, subject TEXT NOT NULL, agent TEXT NOT NULL,
     claims TEXT NOT NULL, scopes TEXT NOT NULL, terms TEXT NOT NULL, calls_max INTEGER, calls INTEGER NOT NULL DEFAULT 0,
     started INTEGER NOT NULL, expires INTEGER NOT NULL, used INTEGER NOT NULL,
-    ended INTEGER, ending TEXT
+    ended INTEGER, ending TEXT, follows TEXT, recorded INTEGER NOT NULL DEFAULT FALSE
 ) STRICT;
 CREATE TABLE changes (number INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL) STRICT;
 CREATE UNIQUE INDEX implicit ON runs (issuer, subject, agent) WHERE token IS NULL AND ended IS NULL;

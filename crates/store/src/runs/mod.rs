@@ -73,7 +73,7 @@ pub struct Lifetime {
     pub total_ms: u64,
 }
 
-/// A run that was begun just now.
+/// A run that the journal does not know of yet: nothing may happen in it before [`Runs::recorded`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Begun {
     /// The run before it, whose labels it takes over: none where the user has logged in since.
@@ -205,7 +205,8 @@ impl Runs {
         goes_on(run, now)
     }
 
-    /// The run that (issuer, subject, client) share; and, where it was begun just now, with this fresh name, what it follows.
+    /// The run that (issuer, subject, client) share, begun with this fresh name where there is none; and, where the journal does
+    /// not know of it yet, what it follows.
     pub fn implicit(
         &self,
         owner: &Owner<'_>,
@@ -219,12 +220,16 @@ impl Runs {
             if run.expires <= now { Some(Ending::Expired) } else { is_idle.then_some(Ending::Idle) }
         };
         if let Some(run) = row::current(&connection, owner)?.filter(|run| ending(run).is_none()) {
-            return Ok((run, None));
+            let begun = row::unrecorded(&connection, &run.id)?;
+            return Ok((run, begun));
         }
         let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Again: another process may have begun it in between.
         if let Some(run) = row::current(&change, owner)? {
-            let Some(ending) = ending(&run) else { return Ok((run, None)) };
+            let Some(ending) = ending(&run) else {
+                let begun = row::unrecorded(&change, &run.id)?;
+                return Ok((run, begun));
+            };
             row::end(&change, &run.id, ending, now)?;
         }
         revoke::is_fresh(&change, owner, Some(owner.agent))?;
@@ -234,9 +239,27 @@ impl Runs {
         let expires = Instant(now.0.saturating_add(lifetime.total_ms));
         let (terms, key, owner, id) = (&Terms::default(), None, *owner, fresh.clone());
         row::insert(&change, &Starting { id, token: Digest::ZERO, key, owner, terms, expires }, None, now)?;
+        row::follow(&change, fresh, follows.as_ref())?;
         change.commit()?;
         let run = row::find(&connection, fresh.as_str())?.ok_or(NoRun::Unknown)?;
         Ok((run, Some(Begun { follows })))
+    }
+
+    /// Says that the journal knows of this run.
+    pub fn recorded(&self, run: &RunId) -> Result<(), NoRun> {
+        let connection = self.connection()?;
+        connection
+            .prepare_cached("UPDATE runs SET recorded = TRUE WHERE id = ?1")?
+            .execute([run.as_str()])?;
+        Ok(())
+    }
+
+    /// Whether a run has ended: whatever it is given from then on, no run after it takes over.
+    pub fn has_ended(&self, run: &RunId) -> Result<bool, NoRun> {
+        let connection = self.connection()?;
+        let mut statement = connection.prepare_cached("SELECT ended IS NULL FROM runs WHERE id = ?1")?;
+        let goes_on: Option<bool> = statement.query_row([run.as_str()], |row| row.get(0)).optional()?;
+        Ok(goes_on != Some(true))
     }
 
     /// Lets one call of a run begin: the run goes on, and where it has a budget of calls, one is taken.

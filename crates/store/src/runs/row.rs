@@ -3,7 +3,7 @@
 use ringfence_core::{AgentId, Instant, RunId};
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 
-use super::{Ending, Owner, Starting, StoredRun};
+use super::{Begun, Ending, Owner, Starting, StoredRun};
 
 pub(super) const COLUMNS: &str =
     "id, issuer, subject, agent, claims, scopes, key, terms, started, expires, used, calls, ended, ending";
@@ -24,6 +24,26 @@ pub(super) fn last(connection: &Connection, owner: &Owner<'_>) -> rusqlite::Resu
     )?;
     let owner = params![owner.issuer, owner.subject, owner.agent.as_str()];
     statement.query_row(owner, |row| Ok((id(row, "id")?, instant(row, "used")?))).optional()
+}
+
+/// Says what a run follows.
+pub(super) fn follow(connection: &Connection, run: &RunId, before: Option<&RunId>) -> rusqlite::Result<()> {
+    connection.execute(
+        "UPDATE runs SET follows = ?2 WHERE id = ?1",
+        params![run.as_str(), before.map(RunId::as_str)],
+    )?;
+    Ok(())
+}
+
+/// What a run follows, where the journal does not know of it yet.
+pub(super) fn unrecorded(connection: &Connection, run: &RunId) -> rusqlite::Result<Option<Begun>> {
+    let mut statement = connection
+        .prepare_cached("SELECT follows AS id, follows IS NULL FROM runs WHERE id = ?1 AND NOT recorded")?;
+    let begun = statement.query_row([run.as_str()], |row| {
+        let follows = if row.get(1)? { None } else { Some(id(row, "id")?) };
+        Ok(Begun { follows })
+    });
+    begun.optional()
 }
 
 pub(super) fn find(connection: &Connection, run: &str) -> rusqlite::Result<Option<StoredRun>> {

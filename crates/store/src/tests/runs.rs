@@ -42,6 +42,7 @@ impl House {
     fn implicit(&self, fresh: u128, login: Option<Instant>, now: Instant) -> Result<(RunId, bool), NoRun> {
         let (run, begun) =
             self.runs.implicit(&self.owner("bob", 0, login), &RunId::new(uuid(fresh)), LIFETIME, now)?;
+        self.runs.recorded(&run.id)?;
         Ok((run.id, begun.is_some()))
     }
 
@@ -103,6 +104,26 @@ fn a_run_follows_the_one_before_it_unless_the_user_has_logged_in_since() {
     assert_eq!(begun(2, Some(at(0)), 3 * HOUR), Some(Some(id(1))), "idle, with the login of before");
     assert_eq!(begun(3, None, 5 * HOUR), Some(Some(id(2))), "nobody knows when it was");
     assert_eq!(begun(4, Some(at(6 * HOUR)), 7 * HOUR), Some(None), "logged in since");
+}
+
+#[test]
+fn a_run_is_to_be_recorded_until_it_is() {
+    let house = House::new();
+    let begun = |fresh, ms| {
+        let owner = house.owner("bob", 0, None);
+        house.runs.implicit(&owner, &id(fresh), LIFETIME, at(ms)).unwrap()
+    };
+    house.runs.recorded(&begun(1, 0).0.id).unwrap();
+    let follows = Some(Begun { follows: Some(id(1)) });
+    // The first of them hangs up before the journal knows: the next one is told the same.
+    for fresh in [2, 3] {
+        let (run, begun) = begun(fresh, 2 * HOUR);
+        assert_eq!((run.id, begun), (id(2), follows.clone()));
+    }
+    house.runs.recorded(&id(2)).unwrap();
+    assert_eq!(begun(4, 2 * HOUR).1, None);
+    let ended = [1, 2, 9].map(|number| house.runs.has_ended(&id(number)).unwrap());
+    assert_eq!(ended, [true, false, true], "one that is unknown has ended too");
 }
 
 #[tokio::test]
