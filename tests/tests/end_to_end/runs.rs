@@ -287,6 +287,8 @@ fn an_application_that_loses_its_agent_loses_its_runs() {
     house.project.edit("ringfence.toml", |text| text.replace("desk-agent", "another-agent"));
     house.serving = house.project.serve(&[]);
     assert_eq!(house.read(&token), json!({ "status": 401 }));
+    let journal = house.project.journal();
+    assert!(journal.iter().any(|entry| entry["kind"] == "rejected" && entry["code"] == "run_ended"));
 }
 
 #[test]

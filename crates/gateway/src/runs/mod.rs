@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use ringfence_core::{AgentId, Instant, Label, Refusal, RunId, Secret};
 use ringfence_identity::{Application, Door, Identified, TokenRefused, VerifiedToken};
-use ringfence_store::{Begun, Lifetime, NoRun, Owner, Revocation, RunFilter, Runs, Scope, StoredRun};
+use ringfence_store::{Begun, Ending, Lifetime, NoRun, Owner, Revocation, RunFilter, Runs, Scope, StoredRun};
 use uuid::Uuid;
 
 use crate::caller::{NotIdentified, Sent};
@@ -99,16 +99,16 @@ impl Inner {
         let owner = (run.issuer.as_str(), run.subject.as_str());
         let proved = self.identity.check_key(&sent.presented(), run.key.as_deref(), owner, now);
         self.judged(proved).await?;
-        if !self.runs.may_start(&run) {
-            return Err(NotIdentified::RunEnded);
-        }
+        // Without the user's token nobody could be asked whether the user still has access.
         let is_asked = self.identity.is_rechecked(&run.issuer);
-        let caller = self.restored(run)?;
-        match &caller.subject_token {
-            Some(token) => self.vouched_for(&caller.run, token, now).await?,
-            // Nobody could be asked whether the user still has access.
-            None if is_asked => return Err(NotIdentified::RunEnded),
-            None => {}
+        let cannot_ask = is_asked && self.runs.subject_token(&run.id).is_none();
+        if cannot_ask || !self.runs.may_start(&run) {
+            return Err(self.no_run(NoRun::Ended(Ending::Revoked)).await);
+        }
+        let restored = self.restored(run);
+        let caller = self.judged(restored).await?;
+        if let Some(token) = &caller.subject_token {
+            self.vouched_for(&caller.run, token, now).await?;
         }
         Ok(caller)
     }
@@ -125,15 +125,15 @@ impl Inner {
         if let Err(error) = self.revoke(&revocation).await {
             tracing::error!(%error, "a run that its issuer no longer vouches for could not be revoked");
         }
-        Err(NotIdentified::RunEnded)
+        Err(self.no_run(NoRun::Ended(Ending::Revoked)).await)
     }
 
-    fn restored(&self, run: StoredRun) -> Result<Caller, NotIdentified> {
+    fn restored(&self, run: StoredRun) -> Result<Caller, TokenRefused> {
         let StoredRun { id, issuer, subject, agent, terms, expires, claims, scopes, .. } = run;
         let scopes = scopes.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect();
         let client = agent.as_str().to_owned();
         let verified = VerifiedToken { subject, client, scopes, expires, claims };
-        let identified = self.identity.restored(&issuer, verified).map_err(NotIdentified::Refused)?;
+        let identified = self.identity.restored(&issuer, verified)?;
         let subject_token = self.runs.subject_token(&id);
         Ok(Caller { identified: Arc::new(identified), subject_token, run: id, terms: Arc::new(terms) })
     }
