@@ -3,6 +3,7 @@ import { spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { logIn } from "./person.mjs";
 
 const [url, user] = process.argv.slice(2);
@@ -15,6 +16,18 @@ const send = (message) => bridge.stdin.write(JSON.stringify({ jsonrpc: "2.0", ..
 const answers = new Map();
 const answer = (id) => new Promise((resolve) => answers.set(id, resolve));
 
+// It names the address a moment before it listens for the answer: no person is as fast as this one.
+const back = async (to) => {
+  for (let tries = 0; ; tries += 1) {
+    try {
+      return await fetch(to);
+    } catch (error) {
+      if (error.cause?.code !== "ECONNREFUSED" || tries === 100) throw error;
+      await pause(100);
+    }
+  }
+};
+
 let said = "";
 let logins = 0;
 bridge.stderr.on("data", async (data) => {
@@ -22,7 +35,7 @@ bridge.stderr.on("data", async (data) => {
   const address = said.match(/(http\S+\/authorize\?\S+)\s/)?.[1];
   if (address && logins === 0) {
     logins += 1;
-    await fetch((await logIn(address, user)).to);
+    await back((await logIn(address, user)).to);
   }
 });
 let heard = "";
