@@ -1,9 +1,16 @@
 //! Serves a router on a listener: bounded connections, bounded time for a request's head, a stop that lets answers finish.
 
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, BodyDataStream, HttpBody as _, to_bytes};
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use futures_core::Stream;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -28,8 +35,13 @@ const CONNECTION_MAX: Duration = Duration::from_mins(10);
 /// And this is how long its last answer may take from then on: nobody holds a place by not reading.
 const LAST_ANSWER_MAX: Duration = Duration::from_mins(15);
 
+/// How much is read on of a request that was answered already, in bytes, and for how long.
+const REST_MAX: usize = 128 << 10;
+const REST_WAIT: Duration = Duration::from_secs(1);
+
 /// Serves until `stop`, then until every answer under way is sent.
 pub(crate) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+    let router = router.layer(middleware::from_fn(read_on));
     let places = Arc::new(Semaphore::new(connections_max()));
     let connections = TaskTracker::new();
     loop {
@@ -75,6 +87,33 @@ async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) 
 
 async fn until_last_request(stop: &CancellationToken) {
     let _stopped_before = tokio::time::timeout(CONNECTION_MAX, stop.cancelled()).await;
+}
+
+/// Reads on what an answer did not wait for: a request that was refused by its head alone. A connection that is closed on what
+/// its client still sends is reset, and the client may lose the answer (RFC 9112 §9.6).
+async fn read_on(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    if body.is_end_stream() {
+        return next.run(Request::from_parts(parts, body)).await;
+    }
+    let rest = Rest(Arc::new(Mutex::new(body.into_data_stream())));
+    let response = next.run(Request::from_parts(parts, Body::from_stream(rest.clone()))).await;
+    let _too_long_or_slow =
+        tokio::time::timeout(REST_WAIT, to_bytes(Body::from_stream(rest), REST_MAX)).await;
+    response
+}
+
+/// What has not been read of a body, by whoever reads on.
+#[derive(Clone)]
+struct Rest(Arc<Mutex<BodyDataStream>>);
+
+impl Stream for Rest {
+    type Item = <BodyDataStream as Stream>::Item;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut body = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Pin::new(&mut *body).poll_next(context)
+    }
 }
 
 /// As many as the limit on file descriptors bears, which is raised as far as this process may.

@@ -360,3 +360,33 @@ fn what_is_refused_here_works_on_readers_that_forgive() {
     let (named, meant) = ("ping", json!({ "method": "tools/call" }));
     assert_ne!(meant["method"], named, "a gate that reads the header judges another method than is carried");
 }
+
+#[test]
+fn who_is_turned_away_by_the_head_alone_hears_so_although_the_body_comes_later() {
+    use std::io::{Read as _, Write as _};
+    let wire = Wire::new();
+    let address = wire.serving.origin().trim_start_matches("http://").to_owned();
+    let mut stream = std::net::TcpStream::connect(&address).unwrap();
+    stream.set_read_timeout(Some(ringfence_tests::PATIENCE)).unwrap();
+    let length = LIST_2026.len();
+    let head = format!(
+        "POST /mcp HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    // Time enough for an answer that does not wait for the body, and for a connection that is closed on it.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    stream.write_all(LIST_2026.as_bytes()).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).expect("not reset");
+    assert_eq!(&answer, b"HTTP/1.1 401");
+    // And the connection goes on.
+    stream.write_all(format!("{head}{LIST_2026}").as_bytes()).unwrap();
+    let mut rest = String::new();
+    while !rest.contains("HTTP/1.1 401") {
+        let mut more = [0; 1024];
+        let read = stream.read(&mut more).expect("not reset");
+        assert!(read > 0, "closed after {rest}");
+        rest.push_str(&String::from_utf8_lossy(&more[..read]));
+    }
+}
